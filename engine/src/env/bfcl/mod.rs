@@ -1,0 +1,75 @@
+//! The eight API classes of BFCL V3/V4 multi-turn, as the pinned official package behaves (`bfcl-eval` 2026.3.23).
+//!
+//! One file per class. To add a ninth: write its file and add one line to [`CLASSES`].
+//!
+//! Each class keeps its state as Python [`Value`]s, because scenarios and calls may put a value of any type anywhere and
+//! the result text shows it. Deliberate deviations from the original are listed in `docs/deviations.md`.
+
+mod long_context;
+
+pub use long_context::LongContext;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::python::{self, Dict, PythonVersion, Signature, Value};
+
+/// What an API class may know besides its scenario. Nothing here is global.
+#[derive(Clone, Debug)]
+pub struct WorldSettings {
+    /// The long_context category's extra data; `None` in the other categories.
+    pub long_context: Option<Arc<LongContext>>,
+    /// Which CPython to follow.
+    pub python: PythonVersion,
+    /// What `datetime.today()` answers (year, month, day); injected, so that runs repeat.
+    pub today: (i32, u32, u32),
+}
+
+impl std::default::Default for WorldSettings {
+    fn default() -> Self {
+        Self { long_context: None, python: PythonVersion::default(), today: (2026, 3, 23) }
+    }
+}
+
+/// One instance of a BFCL API class.
+pub trait ApiClass: Any + Send {
+    /// The class's name, as in `involved_classes` and in Python's error messages.
+    fn class_name(&self) -> &'static str;
+
+    /// Every public method, documented or not, in the order of the original source.
+    fn signatures(&self) -> &'static [Signature];
+
+    /// Runs a method. `arguments` holds one value per parameter of its signature, in order.
+    /// Called only with names from [`ApiClass::signatures`].
+    fn invoke(&mut self, method: &str, arguments: &[Value]) -> python::Result<Value>;
+
+    /// The state that the checker compares: every attribute whose name has no leading `_`, in the original's order.
+    /// Cheap: values are shared, not copied.
+    fn state(&self) -> Dict;
+
+    /// Whether the checker would call the two states equal (attribute by attribute, Python's `==`).
+    fn same_state(&self, other: &dyn ApiClass) -> bool {
+        self.state() == other.state()
+    }
+
+    /// A copy whose further life is independent of this one.
+    fn boxed_clone(&self) -> Box<dyn ApiClass>;
+}
+
+/// How to make an instance of a class from its part of `initial_config` (an empty dict when it has none).
+pub struct ClassEntry {
+    /// The class's name.
+    pub name: &'static str,
+    /// The file with its function docs, below `multi_turn_func_doc/`.
+    pub doc_file: &'static str,
+    /// Makes an instance. Fails as the original's `_load_scenario` would.
+    pub create: fn(scenario: &Dict, settings: &WorldSettings) -> python::Result<Box<dyn ApiClass>>,
+}
+
+/// All classes. Adding one means adding its file and one entry here.
+pub static CLASSES: &[ClassEntry] = &[];
+
+/// The entry of the class with this name.
+pub fn class_entry(name: &str) -> Option<&'static ClassEntry> {
+    CLASSES.iter().find(|entry| entry.name == name)
+}

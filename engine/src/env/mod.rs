@@ -1,0 +1,3 @@
+//! Environments: worlds with hidden state that answer tool calls.
+
+pub mod bfcl;

@@ -1,0 +1,1 @@
+//! Test suites of parl-mt.
