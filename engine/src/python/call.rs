@@ -94,7 +94,9 @@ impl Signature {
         for (name, value) in arguments.keywords {
             match self.parameters.iter().position(|parameter| parameter.name == name) {
                 Some(index) if slots[index].is_some() => {
-                    return Err(Exception::type_error(format!("{full_name} got multiple values for argument '{name}'")));
+                    return Err(Exception::type_error(format!(
+                        "{full_name} got multiple values for argument '{name}'"
+                    )));
                 }
                 Some(index) => slots[index] = Some(value),
                 // `self` is a parameter too, and bound already.

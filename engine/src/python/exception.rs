@@ -69,9 +69,6 @@ impl Exception {
 
     /// `'{type}' object has no attribute '{name}'`
     pub fn no_attribute(value: &Value, name: &str) -> Self {
-        Self::new(
-            ExceptionKind::Attribute,
-            format!("'{}' object has no attribute '{name}'", value.type_name()),
-        )
+        Self::new(ExceptionKind::Attribute, format!("'{}' object has no attribute '{name}'", value.type_name()))
     }
 }

@@ -98,7 +98,10 @@ pub fn mul(left: &Value, right: &Value) -> Result<Value> {
         (false, false) => return Err(unsupported("*", left, right)),
     };
     let Some(count) = count.to_int() else {
-        return Err(Exception::type_error(format!("can't multiply sequence by non-int of type '{}'", count.type_name())));
+        return Err(Exception::type_error(format!(
+            "can't multiply sequence by non-int of type '{}'",
+            count.type_name()
+        )));
     };
     let count = if count.sign() == Sign::Minus { 0 } else { count.to_usize().unwrap_or(usize::MAX) };
     let memory_error = || Exception::new(ExceptionKind::Other, "");
@@ -108,8 +111,12 @@ pub fn mul(left: &Value, right: &Value) -> Result<Value> {
             within(text.len())?;
             Value::str(text.repeat(count))
         }
-        Value::List(items) => Value::list(std::iter::repeat_n(items.as_slice(), within(items.len())? / items.len().max(1)).flatten().cloned()),
-        Value::Tuple(items) => Value::tuple(std::iter::repeat_n(items.as_slice(), within(items.len())? / items.len().max(1)).flatten().cloned()),
+        Value::List(items) => Value::list(
+            std::iter::repeat_n(items.as_slice(), within(items.len())? / items.len().max(1)).flatten().cloned(),
+        ),
+        Value::Tuple(items) => Value::tuple(
+            std::iter::repeat_n(items.as_slice(), within(items.len())? / items.len().max(1)).flatten().cloned(),
+        ),
         _ => unreachable!("checked to be a sequence"),
     })
 }
@@ -157,7 +164,8 @@ fn int_truediv(a: &BigInt, b: &BigInt) -> Result<f64> {
     let overflow = || Exception::new(ExceptionKind::Overflow, "integer division result too large for a float");
     let mantissa = quotient.to_f64().ok_or_else(overflow)?;
     // Subnormal results round twice here; Python's do not. No scenario comes near 1e-308.
-    let result = mantissa * 2_f64.powi(i32::try_from(-shift / 2).map_err(|_| overflow())?)
+    let result = mantissa
+        * 2_f64.powi(i32::try_from(-shift / 2).map_err(|_| overflow())?)
         * 2_f64.powi(i32::try_from(-shift - -shift / 2).map_err(|_| overflow())?);
     if result.is_infinite() {
         return Err(overflow());
@@ -348,9 +356,7 @@ pub fn set_item(container: &mut Value, key: Value, value: Value) -> Result<()> {
             *slot.ok_or_else(|| Exception::new(ExceptionKind::Index, "list assignment index out of range"))? = value;
             Ok(())
         }
-        other => {
-            Err(Exception::type_error(format!("'{}' object does not support item assignment", other.type_name())))
-        }
+        other => Err(Exception::type_error(format!("'{}' object does not support item assignment", other.type_name()))),
     }
 }
 

@@ -100,9 +100,7 @@ fn is_printable(character: char) -> bool {
         ' '..='~' => true,
         '\0'..='\u{a0}' | '\u{ad}' => false,
         // Rust's Debug escapes the same categories (plus grapheme extenders at the start of a string).
-        c => {
-            !c.is_whitespace() && (c.escape_debug().count() == 1 || is_grapheme_extender(c))
-        }
+        c => !c.is_whitespace() && (c.escape_debug().count() == 1 || is_grapheme_extender(c)),
     }
 }
 
