@@ -8,11 +8,13 @@
 pub mod call;
 pub mod exception;
 pub mod ops;
+pub mod random;
 pub mod text;
 pub mod value;
 
 pub use call::{Arguments, Default, Parameter, Signature};
 pub use exception::{Exception, ExceptionKind, Result};
+pub use random::Random;
 pub use value::{Dict, Opaque, Value};
 
 /// Which CPython's behaviour to follow where versions differ.
