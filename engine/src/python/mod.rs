@@ -9,6 +9,7 @@ pub mod call;
 pub mod exception;
 pub mod ops;
 pub mod random;
+pub mod syntax;
 pub mod text;
 pub mod value;
 

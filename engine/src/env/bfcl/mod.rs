@@ -5,9 +5,15 @@
 //! Each class keeps its state as Python [`Value`]s, because scenarios and calls may put a value of any type anywhere and
 //! the result text shows it. Deliberate deviations from the original are listed in `docs/deviations.md`.
 
+pub mod checker;
+pub mod data;
 mod long_context;
+mod world;
 
+pub use checker::{Checker, Score, score_trajectory};
+pub use data::BfclData;
 pub use long_context::LongContext;
+pub use world::{BfclContext, BfclWorld, WorldError};
 
 use std::any::Any;
 use std::sync::Arc;
