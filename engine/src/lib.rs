@@ -11,6 +11,8 @@ pub mod episode;
 pub mod event;
 pub mod message;
 pub mod python;
+pub mod schema;
+pub mod score;
 pub mod task;
 pub mod tool;
 pub mod trace;

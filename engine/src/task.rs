@@ -57,3 +57,31 @@ impl TaskSpec {
         self.turns.iter().map(|turn| turn.ground_truth.as_slice())
     }
 }
+
+/// What a list shows of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskSummary {
+    /// The task's id.
+    pub id: String,
+    /// A few words, or nothing.
+    #[serde(default)]
+    pub title: String,
+    /// The group it belongs to.
+    pub category: String,
+    /// Its API classes.
+    pub classes: Vec<String>,
+    /// How many turns it has.
+    pub turns: usize,
+}
+
+impl From<&TaskSpec> for TaskSummary {
+    fn from(task: &TaskSpec) -> Self {
+        Self {
+            id: task.id.clone(),
+            title: task.title.clone(),
+            category: task.category.clone(),
+            classes: task.classes.clone(),
+            turns: task.turns.len(),
+        }
+    }
+}

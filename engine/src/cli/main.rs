@@ -1,1 +1,84 @@
-fn main() {}
+//! `parl`: the engine on a workstation. Thin entry points only: what a command does lives in the library.
+
+mod bfcl;
+mod data_folder;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Progress-aware multi-turn function calling: see it, learn it, train it.
+#[derive(Parser)]
+#[command(name = "parl", version, after_help = EXAMPLES)]
+struct Arguments {
+    /// Folder with the data that `parl` fetches [default: parl-mt in the user's data folder]
+    #[arg(long, global = true, value_name = "DIR", env = "PARL_DATA")]
+    data: Option<std::path::PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Get BFCL's tasks (through pip, checked by hash), then run their ground truth through loop and checker:
+    parl bfcl fetch
+    parl bfcl replay
+
+  Look at one task, with the results of its ground truth:
+    parl bfcl show multi_turn_base_0
+
+  Score your own trajectories, one JSON object a line:
+    parl bfcl score --trajectories runs.jsonl --out scores.jsonl
+
+  Open the page, with BFCL's tasks in it:
+    parl serve --dist dist
+
+Environment:
+  PARL_DATA  the data folder, as --data";
+
+#[derive(Subcommand)]
+enum Command {
+    /// BFCL's multi-turn tasks: fetch, list, show, replay, score
+    Bfcl(bfcl::Arguments),
+    /// Print the JSON Schemas of the file formats (trace, task, score lines)
+    Schema,
+    /// Serve the page, and BFCL's tasks where they have been fetched, on this machine only
+    Serve(serve::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let data = match data_folder::DataFolder::locate(arguments.data) {
+        Ok(data) => data,
+        Err(error) => return fail(&error),
+    };
+    let done = match arguments.command {
+        Command::Bfcl(arguments) => bfcl::run(arguments, &data),
+        Command::Schema => print_schemas(),
+        Command::Serve(arguments) => serve::run(&arguments, &data),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// An error is told once, here; a closed pipe (`parl … | head`) is no error.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(broken_pipe) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn print_schemas() -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let schemas = parl_mt::schema::schemas();
+    writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&schemas)?)?;
+    Ok(())
+}

@@ -6,6 +6,7 @@
 //! example `cd(folder=5)` → `'int' object has no attribute 'rstrip'`.
 
 pub mod call;
+pub mod decode;
 pub mod exception;
 pub mod ops;
 pub mod random;

@@ -25,7 +25,8 @@ pub const MAX_WHEEL_BYTES: usize = 32 << 20;
 /// A file in the wheel larger than this is not read (the largest one needed has about 3 MB).
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-const LONG_CONTEXT_FILE: &str = "bfcl_eval/eval_checker/multi_turn_eval/func_source_code/long_context.py";
+/// The file with the long_context constants, as named in the wheel.
+pub const LONG_CONTEXT_FILE: &str = "bfcl_eval/eval_checker/multi_turn_eval/func_source_code/long_context.py";
 
 /// The four multi-turn categories, in the order of reports.
 pub const CATEGORIES: [&str; 4] = ["base", "miss_func", "miss_param", "long_context"];
