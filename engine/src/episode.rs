@@ -175,3 +175,96 @@ impl<'a, E: Environment> Episode<'a, E> {
         events
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{Reply, Scripted};
+    use crate::task::TaskTurn;
+    use crate::tool::{ToolCall, ToolResult, ToolSpec};
+    use serde_json::json;
+
+    /// A world that counts calls.
+    #[derive(Default)]
+    struct Counter(u64);
+
+    impl Environment for Counter {
+        fn reset(&mut self) {
+            self.0 = 0;
+        }
+
+        fn call(&mut self, _: &ToolCall) -> ToolResult {
+            self.0 += 1;
+            ToolResult { content: self.0.to_string(), ..ToolResult::default() }
+        }
+
+        fn snapshot(&self) -> Json {
+            json!({ "count": self.0 })
+        }
+
+        fn same_state(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+
+    fn tool(name: &str) -> ToolSpec {
+        ToolSpec { name: name.into(), description: String::new(), parameters: json!({}), response: None }
+    }
+
+    fn task(turns: usize) -> TaskSpec {
+        let turn =
+            |index: usize| TaskTurn { messages: vec![Message::user(format!("turn {index}"))], ..TaskTurn::default() };
+        TaskSpec {
+            turns: (0..turns).map(turn).collect(),
+            tools: vec![tool("now"), tool("later")],
+            ..TaskSpec::default()
+        }
+    }
+
+    fn calling(count: usize) -> Reply {
+        Reply { calls: vec![ToolCall::new("now", serde_json::Map::new()); count], ..Reply::default() }
+    }
+
+    fn finish<E: Environment>(mut episode: Episode<'_, E>, agent: &mut Scripted) -> (Vec<EpisodeEvent>, Conversation) {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let run = std::pin::pin!(episode.run(agent)).poll(&mut context);
+        let std::task::Poll::Ready(events) = run else { panic!("a scripted agent never waits") };
+        (events.expect("a scripted agent always replies"), episode.into_parts().0)
+    }
+
+    #[test]
+    fn a_reply_without_calls_ends_the_turn() {
+        let task = task(2);
+        let mut agent = Scripted::new([calling(2), calling(1), Reply::default(), Reply::default()]);
+        let episode = Episode::new(&task, Counter(7), EpisodeOptions { record_changes: true, ..Default::default() });
+        let (events, conversation) = finish(episode, &mut agent);
+        let steps: Vec<_> = conversation.turns.iter().map(|turn| turn.steps.len()).collect();
+        assert_eq!(steps, [3, 1]);
+        let results: Vec<_> = conversation.turns[0].results().map(|result| result.content.as_str()).collect();
+        assert_eq!(results, ["1", "2", "3"], "the world starts from its initial state");
+        assert_eq!(conversation.turns[0].steps[0].changes[1][0].after, Some(json!(2)));
+        assert_eq!(events.last(), Some(&EpisodeEvent::EpisodeEnded { turns: 2 }));
+    }
+
+    #[test]
+    fn the_step_past_the_limit_is_executed_and_then_the_episode_ends() {
+        let task = task(2);
+        let mut agent = Scripted::new(std::iter::repeat_n(calling(1), 50));
+        let (events, conversation) = finish(Episode::new(&task, Counter(0), EpisodeOptions::default()), &mut agent);
+        assert_eq!(conversation.turns.len(), 1, "later turns do not run");
+        assert_eq!(conversation.turns[0].steps.len(), STEP_LIMIT + 1);
+        assert_eq!(conversation.turns[0].end, Some(TurnEnd::ForceQuit));
+        assert_eq!(events.last(), Some(&EpisodeEvent::EpisodeEnded { turns: 1 }));
+    }
+
+    #[test]
+    fn held_out_tools_join_at_their_turn_with_the_prompt_for_it() {
+        let mut task = task(2);
+        task.turns[1] = TaskTurn { added_tools: vec!["later".into()], ..TaskTurn::default() };
+        let episode = Episode::new(&task, Counter(0), EpisodeOptions::default());
+        assert_eq!(episode.conversation().tools.len(), 1);
+        let (_, conversation) = finish(episode, &mut Scripted::default());
+        assert_eq!(conversation.tools.len(), 2);
+        assert_eq!(conversation.turns[1].messages, [Message::user(ADDED_TOOLS_PROMPT)]);
+    }
+}
