@@ -37,7 +37,7 @@ pub fn to_ascii_digits(text: &str) -> Cow<'_, str> {
         } else if character.is_whitespace() {
             out.push(' ');
         } else if let Some(digit) = digit_value(character) {
-            out.push(char::from(b'0' + digit));
+            out.extend(char::from_digit(digit, 10));
         } else {
             out.push('?');
             break;
@@ -46,10 +46,44 @@ pub fn to_ascii_digits(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn digit_value(character: char) -> Option<u8> {
+/// The value of a decimal digit of any script (`int(character)` where `character.isdecimal()`).
+pub fn digit_value(character: char) -> Option<u32> {
+    if character.is_ascii() {
+        return character.to_digit(10);
+    }
     let code = character as u32;
     let run = DIGIT_RUNS[..DIGIT_RUNS.partition_point(|start| *start <= code)].last()?;
-    u8::try_from(code - run).ok().filter(|digit| *digit < 10)
+    Some(code - run).filter(|digit| *digit < 10)
+}
+
+/// Characters of Unicode's numeric type "digit" (superscripts, circled digits, ...), as first and last of each run.
+const OTHER_DIGITS: &[(char, char)] = &[
+    ('\u{b2}', '\u{b3}'),
+    ('\u{b9}', '\u{b9}'),
+    ('\u{1369}', '\u{1371}'),
+    ('\u{19da}', '\u{19da}'),
+    ('\u{2070}', '\u{2070}'),
+    ('\u{2074}', '\u{2079}'),
+    ('\u{2080}', '\u{2089}'),
+    ('\u{2460}', '\u{2468}'),
+    ('\u{2474}', '\u{247c}'),
+    ('\u{2488}', '\u{2490}'),
+    ('\u{24ea}', '\u{24ea}'),
+    ('\u{24f5}', '\u{24fd}'),
+    ('\u{24ff}', '\u{24ff}'),
+    ('\u{2776}', '\u{277e}'),
+    ('\u{2780}', '\u{2788}'),
+    ('\u{278a}', '\u{2792}'),
+    ('\u{10a40}', '\u{10a43}'),
+    ('\u{10e60}', '\u{10e68}'),
+    ('\u{11052}', '\u{1105a}'),
+    ('\u{1f100}', '\u{1f10a}'),
+];
+
+/// `text.isdigit()`. Beware: `int` takes decimal digits only, so that `"²".isdigit()` and yet `int("²")` raises.
+pub fn is_digit(text: &str) -> bool {
+    let is_other = |character: char| OTHER_DIGITS.iter().any(|(first, last)| (*first..=*last).contains(&character));
+    !text.is_empty() && text.chars().all(|character| digit_value(character).is_some() || is_other(character))
 }
 
 /// Without the white space that C's `isspace` knows.
@@ -444,6 +478,16 @@ fn complex(real: f64, imaginary: f64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_of_any_script_count_but_not_all_have_a_decimal_value() {
+        assert_eq!(
+            (digit_value('7'), digit_value('٣'), digit_value('²'), digit_value('x')),
+            (Some(7), Some(3), None, None)
+        );
+        assert!(is_digit("12") && is_digit("٣²"));
+        assert!(!is_digit("") && !is_digit("-1") && !is_digit("½"));
+    }
 
     fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
         result.expect_err("raises").message
