@@ -6,6 +6,7 @@
 //! example `cd(folder=5)` → `'int' object has no attribute 'rstrip'`.
 
 pub mod call;
+pub mod datetime;
 pub mod decode;
 pub mod exception;
 pub mod number;
@@ -16,6 +17,7 @@ pub mod text;
 pub mod value;
 
 pub use call::{Arguments, Default, Parameter, Signature};
+pub use datetime::DateTime;
 pub use exception::{Exception, ExceptionKind, Result};
 pub use random::Random;
 pub use value::{Dict, Opaque, Value};
