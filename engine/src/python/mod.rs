@@ -6,8 +6,10 @@
 //! example `cd(folder=5)` → `'int' object has no attribute 'rstrip'`.
 
 pub mod call;
+pub mod datetime;
 pub mod decode;
 pub mod exception;
+pub mod number;
 pub mod ops;
 pub mod random;
 pub mod syntax;
@@ -15,6 +17,7 @@ pub mod text;
 pub mod value;
 
 pub use call::{Arguments, Default, Parameter, Signature};
+pub use datetime::DateTime;
 pub use exception::{Exception, ExceptionKind, Result};
 pub use random::Random;
 pub use value::{Dict, Opaque, Value};

@@ -80,6 +80,30 @@ pub fn sub(left: &Value, right: &Value) -> Result<Value> {
     }
 }
 
+/// `target += operand`: as [`add`], but a list takes any iterable, and messages name `+=`.
+pub fn add_in_place(target: &mut Value, operand: &Value) -> Result<()> {
+    if let Some(items) = target.as_list_mut() {
+        items.extend(iterate(operand)?);
+        return Ok(());
+    }
+    *target = match (&*target, operand) {
+        (Value::Str(_) | Value::Tuple(_), _) => add(target, operand)?,
+        _ => add(target, operand).map_err(|exception| in_place("+=", target, operand, exception))?,
+    };
+    Ok(())
+}
+
+/// `target -= operand`: as [`sub`], but messages name `-=`.
+pub fn sub_in_place(target: &mut Value, operand: &Value) -> Result<()> {
+    *target = sub(target, operand).map_err(|exception| in_place("-=", target, operand, exception))?;
+    Ok(())
+}
+
+fn in_place(operator: &str, target: &Value, operand: &Value, exception: Exception) -> Exception {
+    // A TypeError of `+` or `-` on these can only be the unsupported pair; an OverflowError is the same for both forms.
+    if exception.kind == ExceptionKind::Type { unsupported(operator, target, operand) } else { exception }
+}
+
 /// Longest sequence that `*` may build: beyond it Python would need gigabytes, and so would we.
 const MAX_REPEATED_LEN: usize = 1 << 24;
 
@@ -335,6 +359,22 @@ pub fn get_key(container: &Value, key: &str) -> Result<Value> {
     get_item(container, &Value::str(key))
 }
 
+/// `container[key]` for changing it in place. Refuses as [`get_item`] does, and what cannot be changed as [`set_item`].
+pub fn item_mut<'a>(container: &'a mut Value, key: &Value) -> Result<&'a mut Value> {
+    get_item(container, key)?;
+    let type_name = container.type_name();
+    let item = match container {
+        Value::Dict(dict) => std::sync::Arc::make_mut(dict).get_value_mut(key),
+        Value::List(items) => {
+            let len = items.len();
+            let index = key.to_int().map(|index| if index.sign() == Sign::Minus { index + len } else { index });
+            index.and_then(|index| std::sync::Arc::make_mut(items).get_mut(index.to_usize()?))
+        }
+        _ => None,
+    };
+    item.ok_or_else(|| Exception::type_error(format!("'{type_name}' object does not support item assignment")))
+}
+
 /// `container[key] = value` for dicts and lists.
 pub fn set_item(container: &mut Value, key: Value, value: Value) -> Result<()> {
     match container {
@@ -386,4 +426,42 @@ pub fn list_for<'a>(value: &'a mut Value, method: &str) -> Result<&'a mut Vec<Va
         return Err(Exception::no_attribute(value, method));
     }
     Ok(value.as_list_mut().expect("checked to be a list"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_place_operators_name_themselves() {
+        let mut number = Value::int(1);
+        add_in_place(&mut number, &Value::Float(0.5)).unwrap();
+        assert_eq!(number, Value::Float(1.5));
+        let message = |result: Result<()>| result.unwrap_err().message;
+        assert_eq!(
+            message(add_in_place(&mut number, &Value::None)),
+            "unsupported operand type(s) for +=: 'float' and 'NoneType'"
+        );
+        assert_eq!(
+            message(sub_in_place(&mut Value::str("a"), &Value::int(1))),
+            "unsupported operand type(s) for -=: 'str' and 'int'"
+        );
+        let mut list = Value::list([]);
+        assert_eq!(message(add_in_place(&mut list, &Value::int(1))), "'int' object is not iterable");
+        add_in_place(&mut list, &Value::str("ab")).unwrap();
+        assert_eq!(list, Value::list([Value::str("a"), Value::str("b")]));
+    }
+
+    #[test]
+    fn items_change_in_place() {
+        let mut cards = Value::dict([("card", Value::list([Value::int(1), Value::int(2)]))]);
+        let card = item_mut(&mut cards, &Value::str("card")).unwrap();
+        *item_mut(card, &Value::int(-1)).unwrap() = Value::None;
+        assert_eq!(cards, Value::dict([("card", Value::list([Value::int(1), Value::None]))]));
+        assert_eq!(item_mut(&mut cards, &Value::int(5)).unwrap_err().message, "5");
+        assert_eq!(
+            item_mut(&mut Value::str("ab"), &Value::int(0)).unwrap_err().message,
+            "'str' object does not support item assignment"
+        );
+    }
 }

@@ -8,6 +8,8 @@
 pub mod checker;
 pub mod data;
 mod long_context;
+mod trading_bot;
+mod travel_api;
 mod world;
 
 pub use checker::{Checker, Score, score_trajectory};
@@ -73,7 +75,10 @@ pub struct ClassEntry {
 }
 
 /// All classes. Adding one means adding its file and one entry here.
-pub static CLASSES: &[ClassEntry] = &[];
+pub static CLASSES: &[ClassEntry] = &[
+    ClassEntry { name: "TradingBot", doc_file: "trading_bot.json", create: trading_bot::create },
+    ClassEntry { name: "TravelAPI", doc_file: "travel_booking.json", create: travel_api::create },
+];
 
 /// The entry of the class with this name.
 pub fn class_entry(name: &str) -> Option<&'static ClassEntry> {
