@@ -10,6 +10,7 @@ pub mod decode;
 pub mod exception;
 pub mod ops;
 pub mod random;
+pub mod strings;
 pub mod syntax;
 pub mod text;
 pub mod value;

@@ -7,7 +7,10 @@
 
 pub mod checker;
 pub mod data;
+mod gorilla_file_system;
 mod long_context;
+mod message_api;
+mod ticket_api;
 mod world;
 
 pub use checker::{Checker, Score, score_trajectory};
@@ -73,7 +76,15 @@ pub struct ClassEntry {
 }
 
 /// All classes. Adding one means adding its file and one entry here.
-pub static CLASSES: &[ClassEntry] = &[];
+pub static CLASSES: &[ClassEntry] = &[
+    ClassEntry {
+        name: "GorillaFileSystem",
+        doc_file: "gorilla_file_system.json",
+        create: gorilla_file_system::GorillaFileSystem::create,
+    },
+    ClassEntry { name: "MessageAPI", doc_file: "message_api.json", create: message_api::MessageApi::create },
+    ClassEntry { name: "TicketAPI", doc_file: "ticket_api.json", create: ticket_api::TicketApi::create },
+];
 
 /// The entry of the class with this name.
 pub fn class_entry(name: &str) -> Option<&'static ClassEntry> {
