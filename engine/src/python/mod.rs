@@ -12,6 +12,7 @@ pub mod exception;
 pub mod number;
 pub mod ops;
 pub mod random;
+pub mod strings;
 pub mod syntax;
 pub mod text;
 pub mod value;

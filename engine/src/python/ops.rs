@@ -71,6 +71,21 @@ pub fn add(left: &Value, right: &Value) -> Result<Value> {
     }
 }
 
+/// `left += right`: as `+`, except that a list takes the items of anything iterable and that errors say `+=`.
+pub fn add_assign(left: &mut Value, right: &Value) -> Result<()> {
+    if let Value::List(items) = left {
+        let more = iterate(right)?;
+        std::sync::Arc::make_mut(items).extend(more);
+        return Ok(());
+    }
+    let is_concatenation = matches!(left, Value::Str(_) | Value::Tuple(_));
+    if !is_concatenation && (number(left).is_none() || number(right).is_none()) {
+        return Err(unsupported("+=", left, right));
+    }
+    *left = add(left, right)?;
+    Ok(())
+}
+
 /// `left - right`
 pub fn sub(left: &Value, right: &Value) -> Result<Value> {
     match (number(left), number(right)) {

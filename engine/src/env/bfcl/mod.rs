@@ -7,7 +7,10 @@
 
 pub mod checker;
 pub mod data;
+mod gorilla_file_system;
 mod long_context;
+mod message_api;
+mod ticket_api;
 mod trading_bot;
 mod travel_api;
 mod world;
@@ -78,6 +81,13 @@ pub struct ClassEntry {
 pub static CLASSES: &[ClassEntry] = &[
     ClassEntry { name: "TradingBot", doc_file: "trading_bot.json", create: trading_bot::create },
     ClassEntry { name: "TravelAPI", doc_file: "travel_booking.json", create: travel_api::create },
+    ClassEntry {
+        name: "GorillaFileSystem",
+        doc_file: "gorilla_file_system.json",
+        create: gorilla_file_system::GorillaFileSystem::create,
+    },
+    ClassEntry { name: "MessageAPI", doc_file: "message_api.json", create: message_api::MessageApi::create },
+    ClassEntry { name: "TicketAPI", doc_file: "ticket_api.json", create: ticket_api::TicketApi::create },
 ];
 
 /// The entry of the class with this name.
