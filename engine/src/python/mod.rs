@@ -8,6 +8,7 @@
 pub mod call;
 pub mod decode;
 pub mod exception;
+pub mod number;
 pub mod ops;
 pub mod random;
 pub mod syntax;
