@@ -8,6 +8,8 @@
 pub mod checker;
 pub mod data;
 mod long_context;
+mod twitter_api;
+mod vehicle_control_api;
 mod world;
 
 pub use checker::{Checker, Score, score_trajectory};
@@ -73,7 +75,20 @@ pub struct ClassEntry {
 }
 
 /// All classes. Adding one means adding its file and one entry here.
-pub static CLASSES: &[ClassEntry] = &[];
+pub static CLASSES: &[ClassEntry] = &[
+    ClassEntry {
+        name: "TwitterAPI",
+        doc_file: "posting_api.json",
+        create: |scenario, settings| Ok(Box::new(twitter_api::TwitterApi::from_scenario(scenario, settings)?)),
+    },
+    ClassEntry {
+        name: "VehicleControlAPI",
+        doc_file: "vehicle_control.json",
+        create: |scenario, settings| {
+            Ok(Box::new(vehicle_control_api::VehicleControlApi::from_scenario(scenario, settings)?))
+        },
+    },
+];
 
 /// The entry of the class with this name.
 pub fn class_entry(name: &str) -> Option<&'static ClassEntry> {
