@@ -95,28 +95,14 @@ pub fn sub(left: &Value, right: &Value) -> Result<Value> {
     }
 }
 
-/// `target += operand`: as [`add`], but a list takes any iterable, and messages name `+=`.
-pub fn add_in_place(target: &mut Value, operand: &Value) -> Result<()> {
-    if let Some(items) = target.as_list_mut() {
-        items.extend(iterate(operand)?);
-        return Ok(());
-    }
-    *target = match (&*target, operand) {
-        (Value::Str(_) | Value::Tuple(_), _) => add(target, operand)?,
-        _ => add(target, operand).map_err(|exception| in_place("+=", target, operand, exception))?,
-    };
-    Ok(())
-}
-
 /// `target -= operand`: as [`sub`], but messages name `-=`.
-pub fn sub_in_place(target: &mut Value, operand: &Value) -> Result<()> {
-    *target = sub(target, operand).map_err(|exception| in_place("-=", target, operand, exception))?;
+pub fn sub_assign(target: &mut Value, operand: &Value) -> Result<()> {
+    *target = sub(target, operand).map_err(|exception| match exception.kind {
+        // A TypeError of `-` can only be the unsupported pair; an OverflowError is the same for both forms.
+        ExceptionKind::Type => unsupported("-=", target, operand),
+        _ => exception,
+    })?;
     Ok(())
-}
-
-fn in_place(operator: &str, target: &Value, operand: &Value, exception: Exception) -> Exception {
-    // A TypeError of `+` or `-` on these can only be the unsupported pair; an OverflowError is the same for both forms.
-    if exception.kind == ExceptionKind::Type { unsupported(operator, target, operand) } else { exception }
 }
 
 /// Longest sequence that `*` may build: beyond it Python would need gigabytes, and so would we.
@@ -450,20 +436,20 @@ mod tests {
     #[test]
     fn in_place_operators_name_themselves() {
         let mut number = Value::int(1);
-        add_in_place(&mut number, &Value::Float(0.5)).unwrap();
+        add_assign(&mut number, &Value::Float(0.5)).unwrap();
         assert_eq!(number, Value::Float(1.5));
         let message = |result: Result<()>| result.unwrap_err().message;
         assert_eq!(
-            message(add_in_place(&mut number, &Value::None)),
+            message(add_assign(&mut number, &Value::None)),
             "unsupported operand type(s) for +=: 'float' and 'NoneType'"
         );
         assert_eq!(
-            message(sub_in_place(&mut Value::str("a"), &Value::int(1))),
+            message(sub_assign(&mut Value::str("a"), &Value::int(1))),
             "unsupported operand type(s) for -=: 'str' and 'int'"
         );
         let mut list = Value::list([]);
-        assert_eq!(message(add_in_place(&mut list, &Value::int(1))), "'int' object is not iterable");
-        add_in_place(&mut list, &Value::str("ab")).unwrap();
+        assert_eq!(message(add_assign(&mut list, &Value::int(1))), "'int' object is not iterable");
+        add_assign(&mut list, &Value::str("ab")).unwrap();
         assert_eq!(list, Value::list([Value::str("a"), Value::str("b")]));
     }
 

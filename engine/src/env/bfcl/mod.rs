@@ -13,6 +13,8 @@ mod message_api;
 mod ticket_api;
 mod trading_bot;
 mod travel_api;
+mod twitter_api;
+mod vehicle_control_api;
 mod world;
 
 pub use checker::{Checker, Score, score_trajectory};
@@ -88,6 +90,18 @@ pub static CLASSES: &[ClassEntry] = &[
     },
     ClassEntry { name: "MessageAPI", doc_file: "message_api.json", create: message_api::MessageApi::create },
     ClassEntry { name: "TicketAPI", doc_file: "ticket_api.json", create: ticket_api::TicketApi::create },
+    ClassEntry {
+        name: "TwitterAPI",
+        doc_file: "posting_api.json",
+        create: |scenario, settings| Ok(Box::new(twitter_api::TwitterApi::from_scenario(scenario, settings)?)),
+    },
+    ClassEntry {
+        name: "VehicleControlAPI",
+        doc_file: "vehicle_control.json",
+        create: |scenario, settings| {
+            Ok(Box::new(vehicle_control_api::VehicleControlApi::from_scenario(scenario, settings)?))
+        },
+    },
 ];
 
 /// The entry of the class with this name.

@@ -309,7 +309,7 @@ impl TradingBot {
             ("status", Value::str("Open")),
         ]);
         ops::set_item(&mut self.orders, order_id.clone(), order)?;
-        ops::add_in_place(&mut self.order_counter, &Value::int(1))?;
+        ops::add_assign(&mut self.order_counter, &Value::int(1))?;
         // The answer says "Pending", the order "Open": the original imitates the delay until an order is accepted.
         Ok(Value::dict([
             ("order_id", order_id),
@@ -333,7 +333,7 @@ impl TradingBot {
         if ops::gt(amount, &ops::get_key(&self.account_info, "balance")?)? {
             return Ok(Value::error("Insufficient funds for withdrawal."));
         }
-        ops::sub_in_place(ops::item_mut(&mut self.account_info, &Value::str("balance"))?, amount)?;
+        ops::sub_assign(ops::item_mut(&mut self.account_info, &Value::str("balance"))?, amount)?;
         self.record_transaction("withdrawal", amount)?;
         self.new_balance("Withdrawal successful")
     }
@@ -345,7 +345,7 @@ impl TradingBot {
         if ops::le(amount, &Value::int(0))? {
             return Ok(Value::error("Funding amount must be positive."));
         }
-        ops::add_in_place(ops::item_mut(&mut self.account_info, &Value::str("balance"))?, amount)?;
+        ops::add_assign(ops::item_mut(&mut self.account_info, &Value::str("balance"))?, amount)?;
         self.record_transaction("deposit", amount)?;
         self.new_balance("Account funded successfully")
     }

@@ -519,7 +519,7 @@ impl TravelApi {
         if !self.budget_limit.is_none() && ops::lt(&balance, &self.budget_limit)? {
             return refuse("Balance is less than budget limit");
         }
-        ops::sub_in_place(self.balance_mut(card_id)?, &cost)?;
+        ops::sub_assign(self.balance_mut(card_id)?, &cost)?;
         let booking_id = Value::from(self.random.randint(1_000_000, 9_999_999).to_string());
         let transaction_id = Value::from(self.random.randint(10_000_000, 99_999_999).to_string());
         let booking = Value::dict([
@@ -577,7 +577,7 @@ impl TravelApi {
         let booking = ops::get_item(&self.booking_record, booking_id)?;
         let card_id = ops::get_key(&booking, "card_id")?;
         let cost = ops::get_key(&booking, "travel_cost")?;
-        ops::add_in_place(self.balance_mut(&card_id)?, &cost)?;
+        ops::add_assign(self.balance_mut(&card_id)?, &cost)?;
         if let Some(bookings) = self.booking_record.as_dict_mut() {
             bookings.remove(booking_id);
         }
@@ -648,7 +648,7 @@ impl TravelApi {
         if !ops::contains(&self.credit_card_list, card_id)? {
             return refuse("Credit card not registered");
         }
-        ops::sub_in_place(self.balance_mut(card_id)?, insurance_cost)?;
+        ops::sub_assign(self.balance_mut(card_id)?, insurance_cost)?;
         let insurance_id = self.random.randint(100_000_000, 999_999_999).to_string();
         Ok(Value::dict([("insurance_id", Value::from(insurance_id)), ("insurance_status", Value::Bool(true))]))
     }
