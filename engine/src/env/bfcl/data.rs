@@ -180,6 +180,9 @@ struct TaskEntry {
     id: String,
     #[serde(default)]
     title: String,
+    /// Only tasks in BFCL's shape that are not BFCL's name it in the line.
+    #[serde(default)]
+    category: Option<String>,
     question: Vec<Vec<Message>>,
     #[serde(default)]
     initial_config: Map<String, Json>,
@@ -221,7 +224,7 @@ impl TaskEntry {
         Ok(TaskSpec {
             id: self.id,
             title: self.title,
-            category: category.to_owned(),
+            category: self.category.unwrap_or_else(|| category.to_owned()),
             classes: self.involved_classes,
             initial_config: self.initial_config,
             tools,

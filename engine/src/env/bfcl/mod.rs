@@ -81,8 +81,6 @@ pub struct ClassEntry {
 
 /// All classes. Adding one means adding its file and one entry here.
 pub static CLASSES: &[ClassEntry] = &[
-    ClassEntry { name: "TradingBot", doc_file: "trading_bot.json", create: trading_bot::create },
-    ClassEntry { name: "TravelAPI", doc_file: "travel_booking.json", create: travel_api::create },
     ClassEntry {
         name: "GorillaFileSystem",
         doc_file: "gorilla_file_system.json",
@@ -90,18 +88,10 @@ pub static CLASSES: &[ClassEntry] = &[
     },
     ClassEntry { name: "MessageAPI", doc_file: "message_api.json", create: message_api::MessageApi::create },
     ClassEntry { name: "TicketAPI", doc_file: "ticket_api.json", create: ticket_api::TicketApi::create },
-    ClassEntry {
-        name: "TwitterAPI",
-        doc_file: "posting_api.json",
-        create: |scenario, settings| Ok(Box::new(twitter_api::TwitterApi::from_scenario(scenario, settings)?)),
-    },
-    ClassEntry {
-        name: "VehicleControlAPI",
-        doc_file: "vehicle_control.json",
-        create: |scenario, settings| {
-            Ok(Box::new(vehicle_control_api::VehicleControlApi::from_scenario(scenario, settings)?))
-        },
-    },
+    ClassEntry { name: "TradingBot", doc_file: "trading_bot.json", create: trading_bot::create },
+    ClassEntry { name: "TravelAPI", doc_file: "travel_booking.json", create: travel_api::create },
+    ClassEntry { name: "TwitterAPI", doc_file: "posting_api.json", create: twitter_api::create },
+    ClassEntry { name: "VehicleControlAPI", doc_file: "vehicle_control.json", create: vehicle_control_api::create },
 ];
 
 /// The entry of the class with this name.

@@ -258,6 +258,11 @@ fn lower(text: &Value) -> python::Result<String> {
     Ok(ops::text_for(text, "lower")?.to_lowercase())
 }
 
+/// Makes an instance from a scenario, as the original's `_load_scenario` does.
+pub fn create(scenario: &Dict, settings: &WorldSettings) -> python::Result<Box<dyn ApiClass>> {
+    Ok(Box::new(TwitterApi::from_scenario(scenario, settings)?))
+}
+
 impl ApiClass for TwitterApi {
     fn class_name(&self) -> &'static str {
         "TwitterAPI"

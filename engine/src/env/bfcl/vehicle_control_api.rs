@@ -421,6 +421,11 @@ fn zipcode(city: &Value) -> Value {
     Value::dict([("zipcode", Value::str(known.map_or(UNKNOWN_ZIPCODE, |(_, zipcode)| zipcode)))])
 }
 
+/// Makes an instance from a scenario, as the original's `_load_scenario` does.
+pub fn create(scenario: &Dict, settings: &WorldSettings) -> python::Result<Box<dyn ApiClass>> {
+    Ok(Box::new(VehicleControlApi::from_scenario(scenario, settings)?))
+}
+
 impl ApiClass for VehicleControlApi {
     fn class_name(&self) -> &'static str {
         "VehicleControlAPI"
