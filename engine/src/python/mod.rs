@@ -7,6 +7,7 @@
 
 pub mod call;
 pub mod exception;
+pub mod number;
 pub mod ops;
 pub mod random;
 pub mod text;
