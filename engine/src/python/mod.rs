@@ -6,9 +6,12 @@
 //! example `cd(folder=5)` → `'int' object has no attribute 'rstrip'`.
 
 pub mod call;
+pub mod decimal;
 pub mod exception;
+pub mod mpf;
 pub mod number;
 pub mod ops;
+mod printable;
 pub mod random;
 pub mod text;
 pub mod value;

@@ -6,8 +6,10 @@
 //! the result text shows it. Deliberate deviations from the original are listed in `docs/deviations.md`.
 
 mod long_context;
+mod math_api;
 
 pub use long_context::LongContext;
+pub use math_api::MathApi;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -67,7 +69,8 @@ pub struct ClassEntry {
 }
 
 /// All classes. Adding one means adding its file and one entry here.
-pub static CLASSES: &[ClassEntry] = &[];
+pub static CLASSES: &[ClassEntry] =
+    &[ClassEntry { name: "MathAPI", doc_file: "math_api.json", create: MathApi::create }];
 
 /// The entry of the class with this name.
 pub fn class_entry(name: &str) -> Option<&'static ClassEntry> {
