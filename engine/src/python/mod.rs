@@ -7,10 +7,13 @@
 
 pub mod call;
 pub mod datetime;
+pub mod decimal;
 pub mod decode;
 pub mod exception;
+pub mod mpf;
 pub mod number;
 pub mod ops;
+mod printable;
 pub mod random;
 pub mod strings;
 pub mod syntax;

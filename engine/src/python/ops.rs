@@ -176,26 +176,39 @@ fn int_truediv(a: &BigInt, b: &BigInt) -> Result<f64> {
     }
     let negative = (a.sign() == Sign::Minus) != (b.sign() == Sign::Minus);
     let (a, b) = (a.magnitude(), b.magnitude());
+    let signed = |magnitude: f64| if negative { -magnitude } else { magnitude };
     if a.is_zero() {
-        return Ok(0.0);
-    }
-    // Scale so that the quotient has at least 66 bits, keep a sticky bit, and let to_f64 round to nearest even.
-    let shift = 66 + b.bits() as i64 - a.bits() as i64;
-    let (numerator, denominator) = if shift >= 0 { (a << shift, b.clone()) } else { (a.clone(), b << -shift) };
-    let mut quotient = &numerator / &denominator;
-    if &quotient * &denominator != numerator {
-        quotient |= num_bigint::BigUint::from(1_u8);
+        return Ok(signed(0.0));
     }
     let overflow = || Exception::new(ExceptionKind::Overflow, "integer division result too large for a float");
-    let mantissa = quotient.to_f64().ok_or_else(overflow)?;
-    // Subnormal results round twice here; Python's do not. No scenario comes near 1e-308.
-    let result = mantissa
-        * 2_f64.powi(i32::try_from(-shift / 2).map_err(|_| overflow())?)
-        * 2_f64.powi(i32::try_from(-shift - -shift / 2).map_err(|_| overflow())?);
+    let scaled = |shift: i64| if shift >= 0 { (a << shift, b.clone()) } else { (a.clone(), b << -shift) };
+    let difference = a.bits() as i64 - b.bits() as i64;
+    let (mantissa, shift) = if difference <= -1022 {
+        // The result may be subnormal: count its last places at once, so that it is rounded only once.
+        const LAST_PLACE: i64 = 1074;
+        if difference < -LAST_PLACE - 1 {
+            return Ok(signed(0.0));
+        }
+        let (numerator, denominator) = scaled(LAST_PLACE);
+        (super::number::divide_half_even(&numerator.into(), &denominator.into()).to_f64(), LAST_PLACE)
+    } else {
+        // Scale so that the quotient has at least 66 bits, keep a sticky bit, and let to_f64 round to nearest even.
+        let shift = 66 - difference;
+        let (numerator, denominator) = scaled(shift);
+        let mut quotient = &numerator / &denominator;
+        if &quotient * &denominator != numerator {
+            quotient |= num_bigint::BigUint::from(1_u8);
+        }
+        (quotient.to_f64(), shift)
+    };
+    // The power of two may itself be out of range; half of it is not unless the result is.
+    let half = i32::try_from(-shift / 2).map_err(|_| overflow())?;
+    let rest = i32::try_from(-shift - i64::from(half)).map_err(|_| overflow())?;
+    let result = mantissa.ok_or_else(overflow)? * 2_f64.powi(half) * 2_f64.powi(rest);
     if result.is_infinite() {
         return Err(overflow());
     }
-    Ok(if negative { -result } else { result })
+    Ok(signed(result))
 }
 
 /// `<`, `<=`, `>` and `>=`

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::exception::{Exception, Result};
+use super::number;
+use super::printable::is_printable;
 use super::value::Value;
 
 /// `str(value)`
@@ -17,6 +20,30 @@ pub fn repr(value: &Value) -> String {
     let mut out = String::new();
     write_repr(&mut out, value);
     out
+}
+
+/// `repr(value)`, which CPython refuses for an `int` of more than 4300 digits.
+pub fn try_repr(value: &Value) -> Result<String> {
+    check_int_lengths(value)?;
+    Ok(repr(value))
+}
+
+/// `str(value)`, which CPython refuses for an `int` of more than 4300 digits.
+pub fn try_str(value: &Value) -> Result<String> {
+    check_int_lengths(value)?;
+    Ok(str(value))
+}
+
+fn check_int_lengths(value: &Value) -> Result<()> {
+    match value {
+        Value::Int(number) if number::too_long_for_text(number) => Err(number::too_long_error()),
+        Value::List(items) | Value::Tuple(items) => items.iter().try_for_each(check_int_lengths),
+        Value::Dict(dict) => dict.iter().try_for_each(|(key, value)| {
+            check_int_lengths(key)?;
+            check_int_lengths(value)
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn write_repr(out: &mut String, value: &Value) {
@@ -94,24 +121,6 @@ fn write_str_repr(out: &mut String, text: &str) {
     out.push(quote);
 }
 
-/// `str.isprintable` for one character: false for Unicode categories Cc, Cf, Cs, Co, Cn, Zl, Zp and Zs except the space.
-fn is_printable(character: char) -> bool {
-    match character {
-        ' '..='~' => true,
-        '\0'..='\u{a0}' | '\u{ad}' => false,
-        // Rust's Debug escapes the same categories (plus grapheme extenders at the start of a string).
-        c => !c.is_whitespace() && (c.escape_debug().count() == 1 || is_grapheme_extender(c)),
-    }
-}
-
-/// `char::escape_debug` also escapes combining marks, which Python prints; no mark is unassigned or a control.
-fn is_grapheme_extender(character: char) -> bool {
-    let mut text = String::from("a");
-    text.push(character);
-    // Inside a string, after another character, extenders are not escaped, all the rest is.
-    text.escape_debug().count() == 2
-}
-
 /// `repr` of a `float`: the shortest text that reads back, in Python's layout (`1e+16`, `1e-05`, `1.0`).
 pub fn float_repr(number: f64) -> String {
     if number.is_nan() {
@@ -120,16 +129,36 @@ pub fn float_repr(number: f64) -> String {
     if number.is_infinite() {
         return if number > 0.0 { "inf".into() } else { "-inf".into() };
     }
-    let scientific = format!("{number:e}");
+    let scientific = shortest_scientific(number);
     let (mantissa, exponent) = scientific.split_once('e').expect("LowerExp always has an exponent");
     let exponent: i32 = exponent.parse().expect("LowerExp's exponent is a number");
-    if (-4..16).contains(&exponent) {
-        let plain = format!("{number}");
-        if plain.contains('.') { plain } else { plain + ".0" }
-    } else {
+    if !(-4..16).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
-        format!("{mantissa}e{sign}{:02}", exponent.abs())
+        return format!("{mantissa}e{sign}{:02}", exponent.abs());
     }
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(mantissa) => ("-", mantissa),
+        None => ("", mantissa),
+    };
+    let digits = mantissa.replace('.', "");
+    match usize::try_from(exponent) {
+        Err(_) => format!("{sign}0.{}{digits}", "0".repeat(exponent.unsigned_abs() as usize - 1)),
+        Ok(exponent) if digits.len() > exponent + 1 => {
+            let (whole, fraction) = digits.split_at(exponent + 1);
+            format!("{sign}{whole}.{fraction}")
+        }
+        Ok(exponent) => format!("{sign}{digits:0<width$}.0", width = exponent + 1),
+    }
+}
+
+/// The shortest scientific notation that reads back as `number`. Where two are equally close, Python takes the one with
+/// the even last digit; Rust's own shortest text takes the larger.
+fn shortest_scientific(number: f64) -> String {
+    let shortest = format!("{number:e}");
+    let digits = shortest.split('e').next().map_or(0, |mantissa| mantissa.bytes().filter(u8::is_ascii_digit).count());
+    // Rounded half to even from the exact value.
+    let nearest = format!("{number:.*e}", digits.saturating_sub(1));
+    if nearest != shortest && nearest.parse() == Ok(number) { nearest } else { shortest }
 }
 
 /// Why `json.dumps` refuses.
@@ -137,13 +166,13 @@ pub fn float_repr(number: f64) -> String {
 pub struct NotJson;
 
 /// `json.dumps(value)` with Python's defaults (`ensure_ascii`, `", "` and `": "`, `NaN` and `Infinity` allowed).
-pub fn json_dumps(value: &Value) -> Result<String, NotJson> {
+pub fn json_dumps(value: &Value) -> std::result::Result<String, NotJson> {
     let mut out = String::new();
     write_json(&mut out, value)?;
     Ok(out)
 }
 
-fn write_json(out: &mut String, value: &Value) -> Result<(), NotJson> {
+fn write_json(out: &mut String, value: &Value) -> std::result::Result<(), NotJson> {
     match value {
         Value::None => out.push_str("null"),
         Value::Bool(true) => out.push_str("true"),
@@ -222,8 +251,12 @@ fn write_json_str(out: &mut String, text: &str) {
 }
 
 /// What the official harness makes of a method's return value: a `str` as it is, a `dict` as JSON (or its `str` where
-/// JSON refuses), anything else its `str`.
+/// JSON refuses), anything else its `str`. An `int` that is too long to be shown fails in both, and the harness then
+/// reports that as the result.
 pub fn result_text(value: &Value) -> String {
+    if let Err(Exception { message, .. }) = check_int_lengths(value) {
+        return format!("Error during execution: {message}");
+    }
     match value {
         Value::Dict(_) => json_dumps(value).unwrap_or_else(|NotJson| str(value)),
         other => str(other),

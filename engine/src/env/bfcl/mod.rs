@@ -9,6 +9,7 @@ pub mod checker;
 pub mod data;
 mod gorilla_file_system;
 mod long_context;
+mod math_api;
 mod message_api;
 mod ticket_api;
 mod trading_bot;
@@ -86,6 +87,7 @@ pub static CLASSES: &[ClassEntry] = &[
         doc_file: "gorilla_file_system.json",
         create: gorilla_file_system::GorillaFileSystem::create,
     },
+    ClassEntry { name: "MathAPI", doc_file: "math_api.json", create: math_api::MathApi::create },
     ClassEntry { name: "MessageAPI", doc_file: "message_api.json", create: message_api::MessageApi::create },
     ClassEntry { name: "TicketAPI", doc_file: "ticket_api.json", create: ticket_api::TicketApi::create },
     ClassEntry { name: "TradingBot", doc_file: "trading_bot.json", create: trading_bot::create },
