@@ -13,7 +13,7 @@ use super::value::{Opaque, Value};
 const MAX_PRECISION: i64 = 999_999_999_999_999_999;
 
 /// Largest precision that we compute; CPython's limit is memory. See docs/deviations.md.
-const MAX_COMPUTED_PRECISION: u32 = 100_000;
+const MAX_COMPUTED_PRECISION: u64 = 100_000;
 
 /// A decimal number, or a special value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,9 @@ pub enum Decimal {
     NotANumber,
 }
 
-fn power_of_ten(exponent: u32) -> BigUint {
-    BigUint::from(10_u8).pow(exponent)
+/// Exponents stay far below 2^32: the caller bounds them.
+fn power_of_ten(exponent: u64) -> BigUint {
+    BigUint::from(10_u8).pow(exponent as u32)
 }
 
 fn digit_count(number: &BigUint) -> i64 {
@@ -75,48 +76,44 @@ impl Decimal {
     }
 
     /// `self.sqrt()` for a number that is not below zero: rounded half to even, with half the exponent where exact.
-    pub fn sqrt(&self, precision: u32) -> Self {
+    /// An inexact root with more digits than we compute is a `MemoryError`.
+    pub fn sqrt(&self, precision: u64) -> Result<Self> {
         let Self::Finite { negative, coefficient, exponent } = self else {
-            return self.clone();
+            return Ok(self.clone());
         };
         let half = exponent.div_floor(&2);
         if coefficient.is_zero() {
-            return Self::Finite { negative: *negative, coefficient: BigUint::zero(), exponent: half };
+            return Ok(Self::Finite { negative: *negative, coefficient: BigUint::zero(), exponent: half });
         }
-        let length = digit_count(coefficient);
-        let (radicand, root_length) = if exponent.is_odd() {
-            (coefficient * 10_u8, (length >> 1) + 1)
-        } else {
-            (coefficient.clone(), (length + 1) >> 1)
-        };
+        let radicand = if exponent.is_odd() { coefficient * 10_u8 } else { coefficient.clone() };
+        let exact_root = radicand.sqrt();
+        if &exact_root * &exact_root == radicand {
+            return Ok(Self::Finite { negative: false, coefficient: exact_root, exponent: half }.rounded(precision));
+        }
+        if precision > MAX_COMPUTED_PRECISION {
+            // Python's `MemoryError` has no text.
+            return Err(Exception::new(ExceptionKind::Other, ""));
+        }
         // One digit more than the precision, for rounding.
-        let shift = i64::from(precision) + 1 - root_length;
-        let scale = power_of_ten(shift.unsigned_abs() as u32);
-        let scale_squared = &scale * &scale;
-        let (radicand, remainder) =
-            if shift >= 0 { (radicand * scale_squared, BigUint::zero()) } else { radicand.div_rem(&scale_squared) };
-        let mut root = radicand.sqrt();
-        let exact = remainder.is_zero() && &root * &root == radicand;
-        let mut root_exponent = half - shift;
-        if exact {
-            root = if shift >= 0 { root / scale } else { root * scale };
-            root_exponent = half;
-        } else if (&root % 5_u8).is_zero() {
+        let shift = precision as i64 + 1 - digit_count(&exact_root);
+        let scale_squared = power_of_ten(shift.unsigned_abs()).pow(2);
+        let mut root = if shift >= 0 { (radicand * scale_squared).sqrt() } else { (radicand / scale_squared).sqrt() };
+        if (&root % 5_u8).is_zero() {
             // Not exact: keep the last digit from looking like a tie.
             root += 1_u8;
         }
-        Self::Finite { negative: false, coefficient: root, exponent: root_exponent }.rounded(precision)
+        Ok(Self::Finite { negative: false, coefficient: root, exponent: half - shift }.rounded(precision))
     }
 
-    fn rounded(self, precision: u32) -> Self {
+    fn rounded(self, precision: u64) -> Self {
         let Self::Finite { negative, coefficient, exponent } = self else {
             return self;
         };
-        let excess = digit_count(&coefficient) - i64::from(precision);
+        let excess = digit_count(&coefficient) - precision as i64;
         if excess <= 0 {
             return Self::Finite { negative, coefficient, exponent };
         }
-        let unit = BigInt::from(power_of_ten(excess as u32));
+        let unit = BigInt::from(power_of_ten(excess as u64));
         let mut coefficient = number::divide_half_even(&coefficient.into(), &unit).into_parts().1;
         let mut exponent = exponent + excess;
         if coefficient == power_of_ten(precision) {
@@ -159,7 +156,7 @@ impl Decimal {
 }
 
 /// What `getcontext().prec = precision` checks.
-fn check_precision(precision: &Value) -> Result<u32> {
+fn check_precision(precision: &Value) -> Result<u64> {
     let Some(precision) = precision.to_int() else {
         return Err(Exception::type_error("an integer is required"));
     };
@@ -169,11 +166,7 @@ fn check_precision(precision: &Value) -> Result<u32> {
     if !(1..=MAX_PRECISION).contains(&precision) {
         return Err(Exception::value_error("valid range for prec is [1, MAX_PREC]"));
     }
-    // Python's `MemoryError` has no text.
-    precision
-        .to_u32()
-        .filter(|precision| *precision <= MAX_COMPUTED_PRECISION)
-        .ok_or_else(|| Exception::new(ExceptionKind::Other, ""))
+    Ok(precision.unsigned_abs())
 }
 
 /// `getcontext().prec = precision`, then `Decimal(number).sqrt()`, for a number that is not below zero.
@@ -182,6 +175,39 @@ pub fn square_root(number: &Value, precision: &Value) -> Result<Value> {
     let number = ops::number(number).ok_or_else(|| {
         Exception::type_error(format!("conversion from {} to Decimal is not supported", number.type_name()))
     })?;
-    let root = Decimal::from_number(&number).sqrt(precision);
-    Ok(root.to_value())
+    Decimal::from_number(&number).sqrt(precision).map(|root| root.to_value())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_written_as_decimal_writes_them() {
+        for (number, precision, expected) in [
+            (Value::int(2), 5, "1.4142"),
+            (Value::int(144), 3, "12"),
+            (Value::int(1_440_000), 2, "1.2E+3"),
+            (Value::Float(0.25), 28, "0.5"),
+            (Value::Float(0.0), 3, "0"),
+            (Value::Float(-0.0), 3, "-0"),
+            (Value::Float(1e-13), 3, "3.16E-7"),
+            (Value::Float(f64::INFINITY), 3, "Infinity"),
+            (Value::Float(f64::NAN), 3, "NaN"),
+            (Value::Bool(true), 1, "1"),
+            (Value::int(4), MAX_PRECISION, "2"),
+        ] {
+            let root = square_root(&number, &Value::int(precision)).expect("a root");
+            assert_eq!(crate::python::text::repr(&root), format!("Decimal('{expected}')"), "{number:?}");
+        }
+    }
+
+    #[test]
+    fn precisions_out_of_range_are_refused() {
+        let message = |precision: Value| square_root(&Value::int(2), &precision).expect_err("raises").message;
+        assert_eq!(message(Value::int(0)), "valid range for prec is [1, MAX_PREC]");
+        assert_eq!(message(Value::Float(2.0)), "an integer is required");
+        assert_eq!(message(Value::int(1_u128 << 70)), "Python int too large to convert to C ssize_t");
+        assert_eq!(message(Value::int(MAX_PRECISION)), "");
+    }
 }

@@ -784,3 +784,57 @@ pub fn logarithm(value: &Value, base: &Value, precision: &Value) -> Result<Value
     };
     Ok(Value::Opaque(Opaque { type_name, repr }.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(value: impl Into<Value>, base: impl Into<Value>, precision: i64) -> String {
+        match logarithm(&value.into(), &base.into(), &precision.into()) {
+            Ok(result) => text::repr(&result),
+            Err(error) => error.message,
+        }
+    }
+
+    #[test]
+    fn logarithms_are_those_of_mpmath() {
+        // Every expected text was printed by mpmath 1.3.0.
+        for (value, base, precision, expected) in [
+            (100.0, 10.0, 5, "mpf('2.0')"),
+            (2.0, 10.0, 15, "mpf('0.30102999566398114')"),
+            (2.0, 10.0, 50, "mpf('0.30102999566398119521373889472449302676818988146210811')"),
+            (0.0, 2.0, 10, "mpf('-inf')"),
+            (-8.0, 2.0, 10, "mpc(real='3.000000000029', imag='4.532360141806')"),
+            (3.0, -2.0, 10, "mpc(real='0.07357447209051', imag='-0.3334660047622')"),
+            (-3.0, -2.0, 10, "mpc(real='1.027154148542', imag='-0.1230723805529')"),
+            (1.0, 7.0, 3, "mpf('0.0')"),
+            (1.000_000_000_000_000_2, 10.0, 20, "mpf('9.6432746655328700365768e-17')"),
+            (f64::INFINITY, 2.0, 3, "mpf('+inf')"),
+            (10.0, 1.000_000_000_000_000_2, 12, "mpf('1.03699213667963e+16')"),
+            (
+                3.0,
+                7.0,
+                800,
+                "mpf('0.56457503405357961380455016717490853614322791118679259504540926230775231420040949901028154458436126099630417764845537208561500242579984402784134365361024486598767381359012496219073695567705146940686513074945007531902146562055260676973571272386070336207888440130044693376594137739820763839579950340783505151163654314842758576002940436857272853262211075785593078346871201615345938752331398177426513389255041145716963066634912099643141408301155252076446273936561979143280485279543511858783885828967677119047241755056038931345587044902757940897886224247339361978334820548497693734065018737777357798859530410098441662208260380013610314323501191481420541556549758640605192957101048057117629509652956154802409086820698514408439735289360637881610232751742021774787055319856032828224371493997634347699173788416444')",
+            ),
+        ] {
+            assert_eq!(shown(value, base, precision), expected);
+        }
+        assert_eq!(shown("1/3", "1e500", 20), "mpf('-0.00095424250943932487458997')");
+        assert_eq!(shown("abc", 2.0, 20), "cannot create mpf from 'abc'");
+        assert_eq!(shown(2.0, 1.0, 20), "");
+    }
+
+    #[test]
+    fn precisions_may_be_anything_that_int_takes() {
+        let message = |precision: Value| match logarithm(&Value::int(8), &Value::int(2), &precision) {
+            Ok(result) => text::repr(&result),
+            Err(error) => error.message,
+        };
+        assert_eq!(message(Value::str(" 7 ")), "mpf('3.0')");
+        assert_eq!(message(Value::int(-5)), "mpf('4.0')");
+        assert_eq!(message(Value::Float(f64::INFINITY)), "cannot convert float infinity to integer");
+        assert_eq!(message(Value::str("x")), "invalid literal for int() with base 10: 'x'");
+        assert_eq!(message(Value::Int(BigInt::from(10).pow(400))), "int too large to convert to float");
+    }
+}

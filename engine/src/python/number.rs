@@ -387,10 +387,10 @@ pub fn extremum(value: &Value, minimum: bool) -> Result<Value> {
     Ok(best)
 }
 
-/// Largest result of `int ** int` in bits; CPython has no limit but memory. See docs/deviations.md.
-const MAX_POWER_BITS: u64 = 1 << 26;
+/// Largest result of `int ** int` in bits that is computed: well beyond what can be shown.
+const MAX_POWER_BITS: u64 = 1 << 16;
 
-/// `base ** exponent`
+/// `base ** exponent`. A huge `int` result is refused in the words in which CPython would refuse to show it.
 pub fn power(base: &Value, exponent: &Value) -> Result<Value> {
     let (Some(left), Some(right)) = (ops::number(base), ops::number(exponent)) else {
         return Err(Exception::type_error(format!(
@@ -423,16 +423,15 @@ fn int_power(base: &BigInt, exponent: &BigUint) -> Result<BigInt> {
     if base.magnitude().is_one() {
         return Ok(if exponent.is_even() { BigInt::one() } else { -BigInt::one() });
     }
-    let too_large = || Exception::new(ExceptionKind::Other, "");
-    let exponent = exponent.to_u32().ok_or_else(too_large)?;
+    let exponent = exponent.to_u32().ok_or_else(too_long_error)?;
     if u64::from(exponent).saturating_mul(base.bits() - 1) > MAX_POWER_BITS {
-        return Err(too_large());
+        return Err(too_long_error());
     }
     Ok(base.pow(exponent))
 }
 
 fn float_power(base: f64, exponent: f64) -> Result<Value> {
-    if base == 0.0 && exponent < 0.0 {
+    if base == 0.0 && exponent < 0.0 && exponent.is_finite() {
         return Err(Exception::new(ExceptionKind::ZeroDivision, "0.0 cannot be raised to a negative power"));
     }
     let overflow = || Exception::new(ExceptionKind::Overflow, "(34, 'Numerical result out of range')");

@@ -262,3 +262,42 @@ pub fn result_text(value: &Value) -> String {
         other => str(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_written_as_cpython_writes_them() {
+        for (number, expected) in [
+            (0.1, "0.1"),
+            (-0.0, "-0.0"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (123_456.0, "123456.0"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (5e-324, "5e-324"),
+            (f64::NEG_INFINITY, "-inf"),
+            // Two shortest texts are equally close: the even digit wins.
+            (3_172_979_666_707_379.25, "3172979666707379.0"),
+            (6_345_959_333_413_165.0 / 4.0, "1586489833353291.2"),
+            (11_126_905.578_125 / 64.0, "173857.89965820312"),
+            // 2^-44: the nearest text of that length, …801e-14, does not read back.
+            (5.684_341_886_080_802e-14, "5.684341886080802e-14"),
+        ] {
+            assert_eq!(float_repr(number), expected);
+        }
+    }
+
+    #[test]
+    fn texts_are_quoted_as_cpython_quotes_them() {
+        for (text, expected) in [
+            ("it's", "\"it's\""),
+            ("'\"", "'\\'\"'"),
+            ("\n\u{0}\u{a0}é\u{200b}\u{e0001}", "'\\n\\x00\\xa0é\\u200b\\U000e0001'"),
+        ] {
+            assert_eq!(repr(&Value::str(text)), expected);
+        }
+    }
+}

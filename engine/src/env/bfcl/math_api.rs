@@ -245,3 +245,67 @@ impl ApiClass for MathApi {
         Box::new(self.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(python: PythonVersion, method: &str, arguments: &[Value]) -> String {
+        match (MathApi { python }).invoke(method, arguments) {
+            Ok(value) => text::result_text(&value),
+            Err(exception) => format!("raised {exception}"),
+        }
+    }
+
+    #[test]
+    fn answers_are_those_of_the_original() {
+        let list = |numbers: &[f64]| Value::list(numbers.iter().copied().map(Value::Float));
+        for (method, arguments, expected) in [
+            ("logarithm", vec![100.0.into(), 10.0.into(), 5.into()], "{'result': mpf('2.0')}"),
+            ("logarithm", vec![2.into(), 1.into(), 5.into()], r#"{"error": ""}"#),
+            ("mean", vec![list(&[1.0, 2.0])], r#"{"result": 1.5}"#),
+            ("mean", vec![Value::list([])], r#"{"error": "Cannot calculate mean of an empty list"}"#),
+            ("mean", vec!["abc".into()], r#"{"error": "All elements in the list must be numbers"}"#),
+            ("standard_deviation", vec![list(&[1e200, -1e200])], "raised (34, 'Numerical result out of range')"),
+            ("si_unit_conversion", vec![2.into(), "km".into(), "cm".into()], r#"{"result": 200000.0}"#),
+            ("si_unit_conversion", vec![2.into(), Value::list([]), "m".into()], "raised unhashable type: 'list'"),
+            ("imperial_si_conversion", vec![50.into(), "fahrenheit".into(), "celsius".into()], r#"{"result": 10.0}"#),
+            (
+                "imperial_si_conversion",
+                vec![1.into(), Value::None, "m".into()],
+                r#"{"error": "Conversion from 'None' to 'm' is not supported"}"#,
+            ),
+            ("add", vec!["a".into(), "b".into()], r#"{"result": "ab"}"#),
+            ("multiply", vec!["a".into(), 3.into()], r#"{"error": "Both inputs must be numbers"}"#),
+            ("divide", vec![1.into(), false.into()], r#"{"error": "Cannot divide by zero"}"#),
+            ("power", vec![2.into(), (-1).into()], r#"{"result": 0.5}"#),
+            ("power", vec![0.into(), (-1).into()], "raised 0.0 cannot be raised to a negative power"),
+            ("power", vec![(-8).into(), 0.5.into()], "{'result': (1.7319121124709868e-16+2.8284271247461903j)}"),
+            ("square_root", vec![2.into(), 5.into()], "{'result': Decimal('1.4142')}"),
+            (
+                "square_root",
+                vec!["4".into(), 5.into()],
+                r#"{"error": "Input must be a number or computation resulted in an invalid operation"}"#,
+            ),
+            ("round_number", vec![2.675.into(), 2.into()], r#"{"result": 2.67}"#),
+            ("percentage", vec![1.into(), 8.into()], r#"{"result": 12.5}"#),
+            ("max_value", vec!["abc".into()], r#"{"result": "c"}"#),
+            (
+                "power",
+                vec![10.into(), 4300.into()],
+                "Error during execution: Exceeds the limit (4300 digits) for integer string conversion; use \
+                 sys.set_int_max_str_digits() to increase the limit",
+            ),
+        ] {
+            assert_eq!(answer(PythonVersion::V3_12, method, &arguments), expected, "{method}{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn sums_of_floats_follow_the_python_version() {
+        let numbers = [Value::list([100, 95, 85, 90, 88, 92].map(Value::int))];
+        let deviation = |python| answer(python, "standard_deviation", &numbers);
+        assert_eq!(deviation(PythonVersion::V3_11), r#"{"result": 4.85340659285368}"#);
+        assert_eq!(deviation(PythonVersion::V3_12), r#"{"result": 4.853406592853679}"#);
+    }
+}
