@@ -239,10 +239,16 @@ impl Writer<'_> {
         let bytes = std::fs::read(&program.wasm).map_err(|error| format!("{}: {error}", program.wasm.display()))?;
         let glue = self.glue(link, program, target, &bytes)?;
         // A worker is started by its name from the page's code, so it keeps that name.
-        let name = if program.worker { program.name.clone() } else { self.hashed(&program.name, &bytes) };
-        let (script, wasm) = (format!("{name}.js"), format!("{name}_bg.wasm"));
-        std::fs::copy(glue.join(format!("{}.js", program.name)), self.dist.join(&script))?;
-        std::fs::copy(glue.join(format!("{}_bg.wasm", program.name)), self.dist.join(&wasm))?;
+        let copy = |from: String, stem: &str, ending: &str| -> Result<String> {
+            let bytes = std::fs::read(glue.join(from))?;
+            let stem = if program.worker { stem.to_owned() } else { self.hashed(stem, &bytes) };
+            let name = format!("{stem}{ending}");
+            std::fs::write(self.dist.join(&name), bytes)?;
+            Ok(name)
+        };
+        let name = &program.name;
+        let script = copy(format!("{name}.js"), name, ".js")?;
+        let wasm = copy(format!("{name}_bg.wasm"), name, "_bg.wasm")?;
         let snippets = glue.join("snippets");
         if snippets.exists() {
             shell::copy_folder(&snippets, &self.dist.join("snippets"))?;
@@ -276,7 +282,7 @@ impl Writer<'_> {
 
     fn preload(&mut self, rel: &str, file: &str, more: &str) {
         let base = &self.settings.base;
-        self.head.push_str(&format!("<link rel=\"{rel}\" href=\"{base}{file}\" crossorigin=anonymous{more}>"));
+        self.head.push_str(&format!("<link rel=\"{rel}\" href=\"{base}{file}\" crossorigin=\"anonymous\"{more}>"));
     }
 
     /// What wasm-bindgen (and wasm-opt, where there is one) make of a program: kept, as wasm-opt takes half a minute.
