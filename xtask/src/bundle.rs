@@ -123,7 +123,7 @@ pub fn compile(settings: &Settings, toolchain: &Toolchain, options: &Options) ->
             cargo.args(["build", "--profile", profile, "--bin", &name, "--manifest-path"]).arg(&manifest);
             shell::run(&mut cargo)
         })?;
-        let wasm = shell::web_target().join(WASM).join(profile_folder).join(format!("{name}.wasm"));
+        let wasm = toolchain.target().join(WASM).join(profile_folder).join(format!("{name}.wasm"));
         compiled.push(Compiled { link: index, name, wasm, worker });
     }
     Ok(compiled)
@@ -293,7 +293,7 @@ impl Writer<'_> {
         let key = shell::hash(
             format!("{:x} {target} {version} {level} {}", shell::hash(wasm), bindgen_version()?).as_bytes(),
         );
-        let kept = shell::web_target().join("bindgen").join(&program.name);
+        let kept = shell::target().join("xtask/bindgen").join(&program.name);
         let folder = kept.join(format!("{key:016x}"));
         if folder.exists() {
             return Ok(folder);
@@ -333,7 +333,7 @@ pub fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result {
 
 /// Compares the bundle with the one of the `trunk` on PATH: the same files, the same page, the same contents.
 pub fn compare_with_trunk(trunk: &Path, dist: &Path) -> Result {
-    let other = shell::web_target().join("trunk-dist");
+    let other = shell::target().join("xtask/trunk-dist");
     shell::remove_folder(&other)?;
     let bindgen = bindgen()?;
     let toolchain = Toolchain::ensure()?;

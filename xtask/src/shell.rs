@@ -38,11 +38,6 @@ pub fn target() -> &'static Path {
     })
 }
 
-/// What wasm builds write: its own folder, so that two toolchains do not rebuild each other's work.
-pub fn web_target() -> PathBuf {
-    target().join("web")
-}
-
 /// The user's cache: things that outlive a clone and are cheap to lose.
 pub fn cache() -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());

@@ -58,6 +58,16 @@ impl Toolchain {
         Self::find().ok_or_else(|| format!("{WASM} is still missing after its installation").into())
     }
 
+    /// Where it builds: apart from native code, and from other compilers, so that they do not rebuild each other's
+    /// work. Cargo does not see that a library changed under a compiler; the name of Debian's folder does.
+    pub fn target(&self) -> PathBuf {
+        let folder = match self {
+            Self::Own => "web".to_owned(),
+            Self::Debian(folder) => format!("web-{}", folder.file_name().unwrap_or_default().to_string_lossy()),
+        };
+        shell::target().join(folder)
+    }
+
     /// A Cargo command that builds for wasm; `--target` and the target folder are set through the environment.
     pub fn cargo(&self) -> Command {
         let mut command = match self {
@@ -68,7 +78,7 @@ impl Toolchain {
                 command
             }
         };
-        command.env("CARGO_TARGET_DIR", shell::web_target()).env("CARGO_BUILD_TARGET", WASM);
+        command.env("CARGO_TARGET_DIR", self.target()).env("CARGO_BUILD_TARGET", WASM);
         command.current_dir(shell::root());
         command
     }
@@ -89,7 +99,7 @@ impl Toolchain {
                 }
                 let mut command = Command::new(clippy);
                 debian_environment(&mut command, folder);
-                command.env("CARGO_TARGET_DIR", shell::web_target()).env("CARGO_BUILD_TARGET", WASM);
+                command.env("CARGO_TARGET_DIR", self.target()).env("CARGO_BUILD_TARGET", WASM);
                 command.env("CARGO", "/usr/bin/cargo").current_dir(shell::root()).arg("clippy");
                 Ok(command)
             }
@@ -143,7 +153,7 @@ fn debian_folder() -> Result<PathBuf> {
     let version = debian_version()?;
     let release = field(&version, "release: ").ok_or("rustc -vV names no release")?;
     let package = shell::output(Command::new("dpkg-query").args(["-W", "-f", "${Version}", "rustc-web"]))?;
-    let key = shell::hash(format!("{version} {package}").as_bytes());
+    let key = shell::hash(format!("{version} {package} bitcode").as_bytes());
     Ok(shell::cache().join(format!("rust-web-{release}-{:08x}", key >> 32)))
 }
 
@@ -195,7 +205,8 @@ fn build_library(folder: &Path, host: &str) -> Result {
     // RUSTC_BOOTSTRAP: building the library is an unstable option of the released compiler.
     cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", seed.join("target"));
     cargo.args(["build", "--release", "--target", WASM, "-Zbuild-std=std,panic_abort,proc_macro,test"]);
-    cargo.current_dir(&seed);
+    // Link-time optimisation reads the library's bitcode, which Cargo leaves out otherwise.
+    cargo.env("RUSTFLAGS", "-C embed-bitcode=yes").env_remove("CARGO_ENCODED_RUSTFLAGS").current_dir(&seed);
     shell::run_logged(&mut cargo, &shell::target().join("xtask/wasm-library.log"))?;
 
     let libraries = folder.join("lib/rustlib").join(WASM).join("lib");
