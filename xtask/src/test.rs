@@ -1,0 +1,294 @@
+//! `cargo xtask test`: every check and test, with a summary that tells what was skipped and why.
+
+use crate::bundle::{self, Options};
+use crate::needs;
+use crate::shell::{self, Result};
+use crate::wasm::Toolchain;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+/// Which part of the tests to run.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Part {
+    /// Formatting, lints, docs and tests of the native code.
+    Native,
+    /// Lints and builds for browsers.
+    Wasm,
+    /// The built page in headless Chromium.
+    Browser,
+    /// Our engine beside the official Python package.
+    Python,
+}
+
+/// How to test.
+#[derive(Default)]
+pub struct Plan {
+    /// The inner loop: native checks alone, and stop at the first failure.
+    pub quick: bool,
+    /// One part instead of all.
+    pub only: Option<Part>,
+}
+
+/// What became of a suite.
+enum Outcome {
+    Ran,
+    Failed(String),
+    Skipped(String),
+}
+
+struct Suite {
+    name: &'static str,
+    outcome: Outcome,
+    seconds: f64,
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+}
+
+/// Why a suite did not run: not a failure, and never a pass.
+struct Skip(String);
+
+type SuiteResult = std::result::Result<Result, Skip>;
+
+#[derive(Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+}
+
+impl Counts {
+    /// Adds the numbers of a `test result: …` line.
+    fn see(&mut self, line: &str) {
+        let Some(rest) = line.trim_start().strip_prefix("test result: ") else { return };
+        let words: Vec<&str> = rest.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+        for pair in words.windows(2) {
+            let Ok(number) = pair[0].parse::<usize>() else { continue };
+            match pair[1] {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+struct Session {
+    fail_fast: bool,
+    suites: Vec<Suite>,
+}
+
+impl Session {
+    /// Runs a suite. One that counts no tests of its own counts as one test.
+    fn suite(&mut self, name: &'static str, work: impl FnOnce(&mut Counts) -> SuiteResult) {
+        if self.fail_fast && self.suites.iter().any(|suite| suite.failed > 0) {
+            return;
+        }
+        shell::say(&format!("=== {name}"));
+        let begun = Instant::now();
+        let mut counts = Counts::default();
+        let outcome = match work(&mut counts) {
+            Ok(Ok(())) => Outcome::Ran,
+            Ok(Err(error)) => Outcome::Failed(error.to_string()),
+            Err(Skip(reason)) => Outcome::Skipped(reason),
+        };
+        let Counts { mut passed, mut failed, ignored } = counts;
+        match &outcome {
+            Outcome::Ran if passed + failed == 0 => passed = 1,
+            Outcome::Failed(error) => {
+                failed = failed.max(1);
+                shell::say(&format!("{name}: FAILED. {error}"));
+            }
+            Outcome::Skipped(reason) => shell::say(&format!("{name}: SKIPPED. {reason}")),
+            Outcome::Ran => {}
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        self.suites.push(Suite { name, outcome, seconds, passed, failed, ignored });
+    }
+
+    /// Prints the summary; fails if anything failed.
+    fn finish(self) -> Result {
+        println!("\n{:<28} {:>9} {:>7} {:>7} {:>8}", "suite", "seconds", "passed", "failed", "skipped");
+        let mut total = (0, 0, 0);
+        for suite in &self.suites {
+            let skipped = suite.ignored + usize::from(matches!(suite.outcome, Outcome::Skipped(_)));
+            println!(
+                "{:<28} {:>9.1} {:>7} {:>7} {:>8}",
+                suite.name, suite.seconds, suite.passed, suite.failed, skipped
+            );
+            total = (total.0 + suite.passed, total.1 + suite.failed, total.2 + skipped);
+        }
+        println!();
+        for suite in &self.suites {
+            match &suite.outcome {
+                Outcome::Skipped(reason) => println!("skipped: {}: {reason}", suite.name),
+                Outcome::Failed(error) => {
+                    println!("FAILED: {}: {}", suite.name, error.lines().next().unwrap_or_default());
+                }
+                Outcome::Ran if suite.ignored > 0 => {
+                    println!("skipped: {}: {} tests marked #[ignore]", suite.name, suite.ignored);
+                }
+                Outcome::Ran => {}
+            }
+        }
+        // The last line, for whoever counts.
+        println!("{} passed, {} failed, {} skipped", total.0, total.1, total.2);
+        if total.1 == 0 { Ok(()) } else { Err("some tests failed".into()) }
+    }
+}
+
+/// Runs the tests.
+pub fn test(plan: &Plan) -> Result {
+    let mut session = Session { fail_fast: plan.quick, suites: Vec::new() };
+    let wanted = |part| plan.only.is_none_or(|only| only == part) && (!plan.quick || part == Part::Native);
+    if wanted(Part::Native) {
+        native(&mut session, plan.quick);
+    }
+    let mut dist = None;
+    if wanted(Part::Wasm) || wanted(Part::Browser) {
+        wasm(&mut session, &mut dist, wanted(Part::Wasm));
+    }
+    if wanted(Part::Browser) {
+        browser(&mut session, dist);
+    }
+    if wanted(Part::Python) {
+        session.suite("differential (Python)", |counts| {
+            integration_test("differential")?;
+            let python = needs::python().map_err(|error| Skip(error.to_string()))?;
+            let mut cargo = shell::cargo();
+            cargo
+                .args(["test", "--release", "--package", "parl-tests", "--test", "differential"])
+                .env("PARL_PYTHON", python);
+            Ok(tests(&mut cargo, counts))
+        });
+    }
+    if plan.quick {
+        shell::say("--quick: docs, wasm, browser and Python tests did not run");
+    }
+    session.finish()
+}
+
+fn native(session: &mut Session, quick: bool) {
+    session.suite("format", |_| Ok(shell::run(shell::cargo().args(["fmt", "--all", "--check"]))));
+    session.suite("clippy", |_| {
+        let mut cargo = shell::cargo();
+        cargo.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+        Ok(shell::run(&mut cargo))
+    });
+    if !quick {
+        session.suite("docs", |_| {
+            let mut cargo = shell::cargo();
+            cargo.args(["doc", "--quiet", "--no-deps", "--package", "parl-mt"]).env("RUSTDOCFLAGS", "-D warnings");
+            Ok(shell::run(&mut cargo))
+        });
+    }
+    session.suite("native", |counts| {
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--workspace", "--exclude", "parl-tests"]);
+        if !quick {
+            cargo.arg("--no-fail-fast");
+        }
+        Ok(tests(&mut cargo, counts))
+    });
+    session.suite("suites", |counts| {
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--package", "parl-tests", "--lib"]);
+        if !quick {
+            cargo.arg("--no-fail-fast");
+        }
+        // Those two need set-up and have suites of their own.
+        let names = integration_tests().into_iter().filter(|name| name != "browser" && name != "differential");
+        cargo.args(names.flat_map(|name| ["--test".to_owned(), name]));
+        Ok(tests(&mut cargo, counts))
+    });
+}
+
+fn wasm(session: &mut Session, dist: &mut Option<PathBuf>, all: bool) {
+    let mut toolchain = None;
+    session.suite("wasm toolchain", |_| {
+        Ok(Toolchain::ensure().map(|found| {
+            shell::say(&found.describe());
+            toolchain = Some(found);
+        }))
+    });
+    let Some(toolchain) = toolchain else { return };
+    if all {
+        session.suite("wasm engine", |_| {
+            let mut cargo = toolchain.cargo();
+            cargo.args(["build", "--profile", "web", "--package", "parl-mt", "--no-default-features", "--lib"]);
+            Ok(shell::run(&mut cargo))
+        });
+        session.suite("wasm clippy", |_| {
+            let mut clippy = toolchain.clippy().map_err(Skip)?;
+            // The bundle's profile: its macros and build scripts are compiled already.
+            clippy.args(["--quiet", "--profile", "web", "--package", "parl-app", "--", "-D", "warnings"]);
+            Ok(shell::run(&mut clippy))
+        });
+    }
+    session.suite("bundle", |_| Ok(bundle::build(&Options::default()).map(|folder| *dist = Some(folder))));
+    if all {
+        session.suite("bundle equals Trunk's", |_| {
+            let Some(trunk) = shell::which("trunk") else { return Err(Skip("no trunk on PATH".to_owned())) };
+            match &*dist {
+                Some(dist) => Ok(bundle::compare_with_trunk(&trunk, dist)),
+                None => Err(Skip("there is no bundle".to_owned())),
+            }
+        });
+    }
+}
+
+fn browser(session: &mut Session, dist: Option<PathBuf>) {
+    session.suite("browser", |counts| {
+        integration_test("browser")?;
+        let dist = dist.ok_or_else(|| Skip("there is no bundle".to_owned()))?;
+        let (browser, driver) = needs::browser().map_err(|error| Skip(error.to_string()))?;
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--package", "parl-tests", "--test", "browser"]);
+        cargo.env("PARL_DIST", dist).env("PARL_CHROMEDRIVER", driver).env("PARL_CHROMIUM", browser);
+        match needs::axe() {
+            Ok(axe) => _ = cargo.env("PARL_AXE", axe),
+            Err(error) => shell::say(&format!("The accessibility test cannot run: {error}")),
+        }
+        Ok(tests(&mut cargo, counts))
+    });
+}
+
+/// Runs `cargo test` and counts.
+fn tests(cargo: &mut Command, counts: &mut Counts) -> Result {
+    shell::run_seen(cargo, |line| counts.see(line))
+}
+
+/// The integration tests of `tests/`, by name.
+fn integration_tests() -> Vec<String> {
+    let folder = shell::root().join("tests/tests");
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut names: Vec<String> = entries
+        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+        .filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+fn integration_test(name: &str) -> std::result::Result<(), Skip> {
+    if integration_tests().iter().any(|own| own == name) {
+        return Ok(());
+    }
+    Err(Skip(format!("tests/tests/{name}.rs does not exist")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    #[test]
+    fn counts_result_lines() {
+        let mut counts = Counts::default();
+        counts.see("running 4 tests");
+        counts.see("test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 7 filtered out; finished in 0.02s");
+        counts.see("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.02s");
+        assert_eq!((counts.passed, counts.failed, counts.ignored), (13, 2, 3));
+    }
+}
