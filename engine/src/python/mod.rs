@@ -10,6 +10,7 @@ pub mod datetime;
 pub mod decimal;
 pub mod decode;
 pub mod exception;
+pub mod literal;
 pub mod mpf;
 pub mod number;
 pub mod ops;

@@ -1,7 +1,7 @@
 //! Methods of `str` that Rust's standard library does differently.
 
 /// `str.isspace` for one character: Unicode white space and the four information separators.
-fn is_space(character: char) -> bool {
+pub(crate) fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }
 
