@@ -20,7 +20,7 @@ mod world;
 
 pub use checker::{Checker, Score, score_trajectory};
 pub use data::BfclData;
-pub use long_context::LongContext;
+pub use long_context::{LongContext, LongContextError};
 pub use world::{BfclContext, BfclWorld, WorldError};
 
 use std::any::Any;
