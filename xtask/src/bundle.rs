@@ -289,9 +289,10 @@ impl Writer<'_> {
     fn glue(&self, link: &Link, program: &Compiled, target: &str, wasm: &[u8]) -> Result<PathBuf> {
         let level = link.get("data-wasm-opt").unwrap_or("");
         let optimizer = if self.options.debug || level == "0" { None } else { needs::wasm_opt() };
+        let debug = self.options.debug;
         let version = optimizer.as_ref().map_or(0, |(_, version)| *version);
         let key = shell::hash(
-            format!("{:x} {target} {version} {level} {}", shell::hash(wasm), bindgen_version()?).as_bytes(),
+            format!("{:x} {target} {version} {level} {debug} {}", shell::hash(wasm), bindgen_version()?).as_bytes(),
         );
         let kept = shell::target().join("xtask/bindgen").join(&program.name);
         let folder = kept.join(format!("{key:016x}"));
@@ -304,9 +305,8 @@ impl Writer<'_> {
             let mut command = Command::new(self.bindgen);
             command.args(["--no-typescript", "--target", target, "--out-name", &program.name, "--out-dir"]);
             command.arg(part).arg(&program.wasm);
-            if self.options.debug {
-                command.arg("--keep-debug");
-            }
+            // Names of functions are a third of the file, and panics tell file and line without them.
+            command.arg(if debug { "--keep-debug" } else { "--remove-name-section" });
             shell::output(&mut command)?;
             let Some((optimizer, version)) = &optimizer else { return Ok(()) };
             let wasm = part.join(format!("{}_bg.wasm", program.name));

@@ -41,6 +41,7 @@ fn run(arguments: impl Iterator<Item = String>) -> Result<()> {
             "--out-dir" => out_dir = Some(value()?.into()),
             "--out-name" => _ = bindgen.out_name(&value()?),
             "--keep-debug" => _ = bindgen.keep_debug(true),
+            "--remove-name-section" => _ = bindgen.remove_name_section(true),
             "--no-demangle" => _ = bindgen.demangle(false),
             "--no-typescript" => _ = bindgen.typescript(false),
             option if option.starts_with('-') => {
