@@ -7,7 +7,7 @@ use crate::wasm::Toolchain;
 use std::path::Path;
 use std::process::Command;
 
-/// Prints the table. Fails only when something that `up` needs is missing and `up` cannot get it.
+/// Prints the table.
 pub fn doctor() -> Result {
     println!("{:<18} {:<8} details", "what", "state");
     let version = |program: &str| shell::output(Command::new(program).arg("--version")).ok();

@@ -134,7 +134,7 @@ pub fn axe() -> Result<PathBuf> {
     if file.exists() { Ok(file) } else { Err(format!("npm did not bring {}", file.display()).into()) }
 }
 
-/// The major version of a `wasm-opt` on PATH, if it understands what current compilers emit.
+/// A `wasm-opt` on PATH with its version, if it understands what current compilers emit.
 pub fn wasm_opt() -> Option<(PathBuf, u32)> {
     let file = shell::which("wasm-opt")?;
     let words = shell::output(Command::new(&file).arg("--version")).ok()?;
