@@ -84,11 +84,17 @@ impl Node {
 /// The state with its file system as a reader wants it: a directory is what it contains, a file is its text.
 pub fn simplify(state: &Json) -> Json {
     match state {
-        Json::Object(entries) => match (entries.len(), entries.get("type"), entries.get("contents"), entries.get("content")) {
-            (2, Some(Json::String(kind)), Some(contents), None) if kind == "directory" => simplify(contents),
-            (2, Some(Json::String(kind)), None, Some(content)) if kind == "file" => content.clone(),
-            _ => entries.iter().map(|(key, value)| (key.clone(), simplify(value))).collect::<serde_json::Map<_, _>>().into(),
-        },
+        Json::Object(entries) => {
+            match (entries.len(), entries.get("type"), entries.get("contents"), entries.get("content")) {
+                (2, Some(Json::String(kind)), Some(contents), None) if kind == "directory" => simplify(contents),
+                (2, Some(Json::String(kind)), None, Some(content)) if kind == "file" => content.clone(),
+                _ => entries
+                    .iter()
+                    .map(|(key, value)| (key.clone(), simplify(value)))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into(),
+            }
+        }
         Json::Array(items) => items.iter().map(simplify).collect(),
         other => other.clone(),
     }
@@ -172,14 +178,27 @@ mod tests {
         );
         assert_eq!(
             lines(&tree),
-            [" s:", "~  a: 2", "-  gone:", "     0: 1", "   list:", "     0: 1", "-    1: 2", "     1: 3", "   same: {}", "+  new:", "     x: null"]
+            [
+                " s:",
+                "~  a: 2",
+                "-  gone:",
+                "     0: 1",
+                "   list:",
+                "     0: 1",
+                "-    1: 2",
+                "     1: 3",
+                "   same: {}",
+                "+  new:",
+                "     x: null"
+            ]
         );
         assert_eq!(tree.changes, 4);
     }
 
     #[test]
     fn a_file_system_reads_as_its_contents() {
-        let state = json!({"root": {"home": {"type": "directory", "contents": {"a.txt": {"type": "file", "content": "x"}}}}});
+        let state =
+            json!({"root": {"home": {"type": "directory", "contents": {"a.txt": {"type": "file", "content": "x"}}}}});
         assert_eq!(simplify(&state), json!({"root": {"home": {"a.txt": "x"}}}));
         let other = json!([{"type": "file", "size": 1}]);
         assert_eq!(simplify(&other), other);

@@ -125,8 +125,7 @@ impl View {
                 "changes" => view.changes_only = value == "only",
                 "speed" => {
                     let wanted = value.parse::<f64>().map_or(1000.0, |speed| speed * 1000.0);
-                    view.speed =
-                        Speed::ALL.into_iter().find(|speed| f64::from(speed.0) == wanted).unwrap_or_default();
+                    view.speed = Speed::ALL.into_iter().find(|speed| f64::from(speed.0) == wanted).unwrap_or_default();
                 }
                 "theme" => {
                     view.theme = match value.as_ref() {
@@ -293,7 +292,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_ignored() {
-        let query = "at=-1&edits={&calls=5&speed=nan&theme=pink&mode=x&unknown=1&ended=x&task=&turns=99999999999999999999";
+        let query =
+            "at=-1&edits={&calls=5&speed=nan&theme=pink&mode=x&unknown=1&ended=x&task=&turns=99999999999999999999";
         assert_eq!(View::from_query(query), View::default());
     }
 

@@ -76,10 +76,8 @@ impl Playback {
         progress: Progress,
         context: &BfclContext,
     ) -> Result<Self, WorldError> {
-        let trajectory: Trajectory = trajectory
-            .iter()
-            .map(|steps| steps.iter().filter(|calls| !calls.is_empty()).cloned().collect())
-            .collect();
+        let trajectory: Trajectory =
+            trajectory.iter().map(|steps| steps.iter().filter(|calls| !calls.is_empty()).cloned().collect()).collect();
         let world = BfclWorld::new(task, context)?;
         let mut checker = Checker::with_world(task, world.clone());
         let step_limit = match progress {
@@ -182,5 +180,89 @@ fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => unreachable!("a replay waits for nothing"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::message::Message;
+    use crate::task::TaskTurn;
+    use crate::trace::ErrorType;
+
+    fn task() -> TaskSpec {
+        let turn = |ground_truth: &[&str]| TaskTurn {
+            messages: vec![Message::user("Please.")],
+            ground_truth: ground_truth.iter().map(|call| (*call).to_owned()).collect(),
+            ..TaskTurn::default()
+        };
+        let config = json!({"GorillaFileSystem": {"root": {"home": {"type": "directory", "contents": {}}}}});
+        TaskSpec {
+            id: "example".into(),
+            category: "base".into(),
+            classes: vec!["GorillaFileSystem".into()],
+            initial_config: config.as_object().cloned().unwrap_or_default(),
+            turns: vec![turn(&["touch(file_name='a')", "ls()"]), turn(&[]), turn(&["touch(file_name='b')"])],
+            ..TaskSpec::default()
+        }
+    }
+
+    fn trajectory(turns: &[&[&[&str]]]) -> Trajectory {
+        let texts = |calls: &&[&str]| calls.iter().map(|call| (*call).to_owned()).collect();
+        turns.iter().map(|steps| steps.iter().map(texts).collect()).collect()
+    }
+
+    fn play(turns: &[&[&[&str]]], progress: Progress) -> Playback {
+        Playback::new(&task(), &trajectory(turns), progress, &BfclContext::default()).expect("the task has a world")
+    }
+
+    #[test]
+    fn each_call_has_its_result_states_and_changes() {
+        let played = play(&[&[&["touch(file_name='a')"], &[], &["ls()"]], &[], &[&["touch('b')"]]], Progress::Complete);
+        assert_eq!(played.verdict, Some(Verdict { valid: true, error_type: None, turn: None }));
+        let places: Vec<_> = played.calls.iter().map(|call| (call.turn, call.step, call.index)).collect();
+        assert_eq!(places, [(0, 0, 0), (0, 1, 0), (2, 0, 0)]);
+        let [touch, list, other] = &played.calls[..] else { panic!("three calls") };
+        assert_eq!((touch.result.content.as_str(), touch.changes.len()), ("None", 1));
+        assert!(Arc::ptr_eq(&touch.after, &list.before) && Arc::ptr_eq(&list.before, &list.after));
+        assert!(list.changes.is_empty() && list.result.content.contains("\"a\""));
+        assert_eq!(played.turn_states(0), (&played.initial_state, &touch.after));
+        assert_eq!(played.turn_states(1), (&touch.after, &touch.after));
+        assert_eq!(played.turn_states(2), (&list.after, &other.after));
+        assert!(played.turn_verdicts[1].unchecked);
+        assert_eq!(played.call(2, 0, 0), Some(other));
+        assert_eq!(played.call(1, 0, 0), None);
+    }
+
+    #[test]
+    fn verdicts_are_those_of_scoring() {
+        for turns in [
+            &[&[&["touch('a')", "ls()"][..]][..], &[], &[]][..],
+            &[&[&["touch('a')"]], &[], &[&["touch('b')"]]],
+            &[&[&["touch('x')", "ls()"]], &[], &[&["touch('b')"]]],
+            &[&[&["nonsense("]], &[&["ls()"]], &[&["touch('b')"]]],
+            &[&[&["touch('a')", "ls()"]]],
+        ] {
+            let played = play(turns, Progress::Complete);
+            let score = crate::env::bfcl::score_trajectory(&task(), &trajectory(turns), &BfclContext::default());
+            let score = score.expect("the task has a world");
+            assert_eq!(played.verdict, Some(score.verdict));
+            assert_eq!(played.turn_verdicts, score.turn_verdicts);
+        }
+    }
+
+    #[test]
+    fn an_open_turn_has_no_verdict() {
+        let played = play(&[&[&["touch('a')"]]], Progress::LastTurnOpen);
+        assert_eq!((played.turn_verdicts.len(), played.verdict), (0, None));
+        let played = play(&[&[&["touch('a')", "ls()"]], &[]], Progress::LastTurnOpen);
+        assert_eq!((played.turn_verdicts.len(), played.conversation.turns.len()), (1, 2));
+        // Past the step limit the turn is cut off, and later turns do not run.
+        let steps = vec![&["ls()"][..]; STEP_LIMIT + 1];
+        let played = play(&[&steps], Progress::LastTurnOpen);
+        let verdict = played.verdict.expect("the conversation is over");
+        assert_eq!(verdict.error_type, Some(ErrorType::ForceTerminated));
     }
 }

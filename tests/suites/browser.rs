@@ -4,7 +4,8 @@
 //! `PARL_DIST=dist cargo test -p parl-tests --test browser`, with
 //! - `PARL_DIST`: the folder of the bundle; without it every test is skipped, loudly;
 //! - `PARL_CHROMEDRIVER`: the driver, else `chromedriver` on PATH; `PARL_CHROMIUM`: the browser, else the driver's choice;
-//! - `PARL_AXE`: `axe.min.js`; without it the accessibility test is skipped, loudly.
+//! - `PARL_AXE`: `axe.min.js`; without it the accessibility test is skipped, loudly;
+//! - `PARL_WHEEL`: the pinned bfcl-eval wheel; without it the test that loads it is skipped, loudly.
 //!
 //! Screenshots go to `screenshots` below the target folder. Every test ends by asserting that the console shows no error
 //! and that the page has asked its own origin only.
@@ -34,9 +35,11 @@ async fn opens_with_a_conversation_and_plays_it() {
     page.until_count(".turn", 1).await;
     page.click("[aria-label='Reset to the beginning']").await;
     page.until_count(".call", 0).await;
-    page.run("const s = document.querySelector('.speed select'); s.value = '4'; s.dispatchEvent(new Event('change'))").await;
+    page.run("const s = document.querySelector('.speed select'); s.value = '4'; s.dispatchEvent(new Event('change'))")
+        .await;
     page.click("#play").await;
-    page.until("the conversation is at its end", "document.querySelector('#play').textContent.includes('Replay')").await;
+    page.until("the conversation is at its end", "document.querySelector('#play').textContent.includes('Replay')")
+        .await;
     page.screenshot("played").await;
     assert!(page.count(".verdict.is-pass").await > 3);
     page.finish().await;
@@ -95,7 +98,8 @@ async fn an_edited_call_changes_result_state_and_verdict() {
 
 #[tokio::test]
 async fn a_link_shows_the_same_view_and_back_returns() {
-    let Some(page) = Page::open("?task=parl_demo_5&at=4&theme=dark&speed=2&changes=only&search=kelp", Look::default()).await
+    let Some(page) =
+        Page::open("?task=parl_demo_5&at=4&theme=dark&speed=2&changes=only&search=kelp", Look::default()).await
     else {
         return;
     };
@@ -141,7 +145,11 @@ async fn files_come_in_by_button_and_by_drop() {
         ("other.json", "{\"hello\": 1}", "neither a task nor a trajectory"),
         ("empty.jsonl", "", "the file is empty"),
         ("fake.whl", "PK\u{3}\u{4} nothing", "not a wheel"),
-        ("unknown.jsonl", "{\"id\": \"nowhere\", \"turns\": [[[\"ls()\"]]]}", "that the page does not know, such as nowhere"),
+        (
+            "unknown.jsonl",
+            "{\"id\": \"nowhere\", \"turns\": [[[\"ls()\"]]]}",
+            "that the page does not know, such as nowhere",
+        ),
     ] {
         page.drop_file(name, content).await;
         page.until_text(".notices", message).await;
@@ -149,6 +157,39 @@ async fn files_come_in_by_button_and_by_drop() {
     page.screenshot("messages").await;
     page.click(".notice button").await;
     page.click("[aria-label='Step'], [aria-label='Back']").await;
+    page.finish().await;
+}
+
+#[tokio::test]
+async fn the_wheel_brings_bfcl_into_the_page() {
+    let Some(wheel) = std::env::var_os("PARL_WHEEL").map(std::path::PathBuf::from) else {
+        println!("SKIPPED: PARL_WHEEL does not name the bfcl-eval wheel; loading it in the page was not tested");
+        return;
+    };
+    let Some(page) = Page::open("", Look::default()).await else { return };
+    page.until_text("#verdict", "Passed").await;
+    page.choose_path(&wheel).await;
+    page.until_text(".notices", "800 tasks loaded").await;
+    page.until_text(".heading h2", "multi_turn_base_0").await;
+    page.until_text("#verdict", "Passed").await;
+    page.screenshot("bfcl").await;
+    for (search, words) in [("long_context_3", "multi_turn_long_context_3"), ("miss_func_0", "multi_turn_miss_func_0")]
+    {
+        page.fill("#search", search).await;
+        page.until("the task is listed", "document.querySelector('.task-list .task')").await;
+        page.run(&format!(
+            "[...document.querySelectorAll('.task')].find(t => t.querySelector('.task-name').textContent === '{words}').click()"
+        ))
+        .await;
+        page.until_text(".heading h2", words).await;
+        page.press(Key::Escape).await;
+        page.run("document.querySelector('#play').focus()").await;
+        page.press(Key::End).await;
+        page.until_text("#verdict", "Passed").await;
+        page.until_text("#play", "Replay").await;
+        page.screenshot(&format!("bfcl-{search}")).await;
+    }
+    assert!(page.count(".joined").await > 0, "a held-out function joins its turn");
     page.finish().await;
 }
 
@@ -246,7 +287,10 @@ async fn a_phone_shows_everything_without_scrolling_sideways() {
     for (name, query) in [
         ("phone-watch", "?task=parl_demo_10&at=9"),
         ("phone-play", "?task=parl_demo_3&mode=play"),
-        ("phone-edited", "?task=parl_demo_0&edits=%7B%220%22%3A%5B%5B%22cd(folder%3D%27nowhere_to_be_found_at_all%27)%22%5D%5D%7D"),
+        (
+            "phone-edited",
+            "?task=parl_demo_0&edits=%7B%220%22%3A%5B%5B%22cd(folder%3D%27nowhere_to_be_found_at_all%27)%22%5D%5D%7D",
+        ),
     ] {
         let Some(page) = Page::open(query, look).await else { return };
         page.until("the page is ready", "document.querySelector('.heading h2')").await;

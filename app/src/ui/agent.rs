@@ -86,7 +86,8 @@ fn RestartButton() -> impl IntoView {
 #[component]
 fn OpenTurn() -> impl IntoView {
     let session = use_session();
-    let tools = Memo::new(move |_| session.played().map(|playback| playback.conversation.tools.clone()).unwrap_or_default());
+    let tools =
+        Memo::new(move |_| session.played().map(|playback| playback.conversation.tools.clone()).unwrap_or_default());
     let entry = RwSignal::new(Entry::Form);
     let has_called = Memo::new(move |_| {
         session.view.with(|view| view.played.get(view.ended).is_some_and(|steps| !steps.is_empty()))

@@ -173,8 +173,7 @@ fn take_trajectories(session: Session, name: &str, trajectories: Vec<NamedTrajec
             library.entries.iter().find(|entry| entry.id == id && entry.task.is_some()).cloned()
         })
     };
-    let known: Vec<_> =
-        trajectories.iter().filter_map(|one| find(&one.id).map(|entry| (entry, one.clone()))).collect();
+    let known: Vec<_> = trajectories.iter().filter_map(|one| find(&one.id).map(|entry| (entry, one.clone()))).collect();
     let unknown = trajectories.iter().find(|one| find(&one.id).is_none());
     if let Some(unknown) = unknown {
         let missing = trajectories.len() - known.len();
@@ -193,7 +192,8 @@ fn take_trajectories(session: Session, name: &str, trajectories: Vec<NamedTrajec
     });
     let case = first.case.as_ref().map(|case| format!(" ({case})")).unwrap_or_default();
     let total = known.len();
-    let shown = if total > 1 { format!("; the first of {total} is shown, the others are in the list") } else { String::new() };
+    let shown =
+        if total > 1 { format!("; the first of {total} is shown, the others are in the list") } else { String::new() };
     session.trajectories.set(known.into_iter().map(|(entry, one)| (entry.source, one)).collect());
     session.notify(Notice::info(format!("{name}: trajectory of {}{case} loaded{shown}.", first_id(session))));
 }

@@ -30,9 +30,8 @@ pub fn listen(session: Session) {
             return session.drawer.set(false);
         }
         let target = event.target().and_then(|target| target.dyn_into::<Element>().ok());
-        let is_inside = |selector: &str| {
-            target.as_ref().is_some_and(|element| element.closest(selector).ok().flatten().is_some())
-        };
+        let is_inside =
+            |selector: &str| target.as_ref().is_some_and(|element| element.closest(selector).ok().flatten().is_some());
         let is_field = is_inside("input, textarea, select, dialog, [contenteditable]");
         let is_pressable = is_inside("button, a, summary");
         if is_field || event.ctrl_key() || event.meta_key() || event.alt_key() || session.help.get_untracked() {

@@ -55,7 +55,9 @@ fn explain_missing(session: Session) {
     }
     let remedy = match session.view.with_untracked(|view| view.source) {
         Source::Demo => "There is no demo task of that name.",
-        Source::Bfcl => "It is one of BFCL's: start the page with the native server, or drop the bfcl-eval wheel onto it.",
+        Source::Bfcl => {
+            "It is one of BFCL's: start the page with the native server, or drop the bfcl-eval wheel onto it."
+        }
         Source::File => "It came from a file: drop that file onto the page again.",
     };
     session.notify(Notice::error(format!("The link shows the task {id}, which is not here. {remedy}")));
@@ -87,9 +89,9 @@ async fn has_server() -> bool {
 }
 
 async fn load_summaries(session: Session) {
-    let entries = fetch("api/bfcl/tasks").await.and_then(|text| {
-        serde_json::from_str::<Vec<Entry>>(&text).map_err(|error| error.to_string())
-    });
+    let entries = fetch("api/bfcl/tasks")
+        .await
+        .and_then(|text| serde_json::from_str::<Vec<Entry>>(&text).map_err(|error| error.to_string()));
     match entries {
         Ok(entries) => session.library.update(|library| {
             let entries = entries.into_iter().map(|entry| Arc::new(Entry { source: Source::Bfcl, ..entry }));

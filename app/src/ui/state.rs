@@ -137,7 +137,7 @@ fn classes(before: &Arc<Json>, after: &Arc<Json>, changes_only: bool) -> impl In
                 view! { <span class="change-count">{count(tree.changes, "change", "changes")}</span> }
             });
             let children = match tree.content {
-                Content::Branch { children, .. } => nodes(children, class, changes_only),
+                Content::Branch { children, .. } => nodes(children, class, changes_only, None),
                 Content::Leaf(_) => view! { <p class="hint">"This class keeps no state."</p> }.into_any(),
             };
             view! {
@@ -152,7 +152,8 @@ fn classes(before: &Arc<Json>, after: &Arc<Json>, changes_only: bool) -> impl In
         .into_any()
 }
 
-fn nodes(children: Vec<Node>, path: &str, changes_only: bool) -> AnyView {
+/// `opens` says whether unchanged lists and objects are open at first; at the top, that depends on their size.
+fn nodes(children: Vec<Node>, path: &str, changes_only: bool, opens: Option<bool>) -> AnyView {
     let shown: Vec<_> = children.into_iter().filter(|node| !changes_only || node.changes > 0).collect();
     let total = shown.len();
     let limit = RwSignal::new(FIRST_CHILDREN);
@@ -164,7 +165,14 @@ fn nodes(children: Vec<Node>, path: &str, changes_only: bool) -> AnyView {
     view! {
         <ul class="tree">
             {move || {
-                shown.iter().take(limit.get()).map(|node| node_view(node.clone(), &path, changes_only)).collect_view()
+                shown
+                    .iter()
+                    .take(limit.get())
+                    .map(|node| {
+                        let opens = opens.unwrap_or_else(|| node.leaves() <= OPEN_LEAVES);
+                        node_view(node.clone(), &path, changes_only, opens)
+                    })
+                    .collect_view()
             }}
         </ul>
         <Show when=move || limit.get().lt(&total)>
@@ -176,7 +184,7 @@ fn nodes(children: Vec<Node>, path: &str, changes_only: bool) -> AnyView {
     .into_any()
 }
 
-fn node_view(node: Node, parent: &str, changes_only: bool) -> AnyView {
+fn node_view(node: Node, parent: &str, changes_only: bool, opens: bool) -> AnyView {
     let path = format!("{parent}/{}", node.key);
     let (class, mark) = match &node.change {
         Change::Same => ("node", None),
@@ -217,10 +225,7 @@ fn node_view(node: Node, parent: &str, changes_only: bool) -> AnyView {
         }
         Content::Branch { is_list, children } => {
             let Folds(folds) = expect_context();
-            let is_open = folds.with_untracked(|folds| folds.get(&path).copied()).unwrap_or({
-                let leaves: usize = children.iter().map(Node::leaves).sum();
-                node.changes > 0 || leaves <= OPEN_LEAVES
-            });
+            let is_open = folds.with_untracked(|folds| folds.get(&path).copied()).unwrap_or(node.changes > 0 || opens);
             let size = if is_list {
                 count(children.len(), "item", "items")
             } else {
@@ -253,7 +258,7 @@ fn node_view(node: Node, parent: &str, changes_only: bool) -> AnyView {
                             <span class="size">{size}</span>
                             {has_changes.then(|| view! { <span class="dot" role="img" aria-label="contains changes"></span> })}
                         </summary>
-                        {move || open.get().then(|| nodes(children.clone(), &below, changes_only))}
+                        {move || open.get().then(|| nodes(children.clone(), &below, changes_only, Some(opens)))}
                     </details>
                 </li>
             }

@@ -12,6 +12,8 @@ use crate::results::inline;
 use crate::state_tree::simplify;
 use crate::view::Mode;
 
+/// Stands before the part of a verdict that a narrow page leaves out.
+const DETAIL: &str = ", ";
 /// More differing places than this are only counted.
 const MAX_DIFFERENCES: usize = 12;
 
@@ -47,9 +49,16 @@ pub fn OverallVerdict() -> impl IntoView {
                     .get()
                     .map(|(valid, words)| {
                         let mark = valid.map(|valid| if valid { "✓" } else { "✗" });
+                        let (main, detail) = match words.split_once(DETAIL) {
+                            Some((main, detail)) => (main.to_owned(), Some(detail.to_owned())),
+                            None => (words, None),
+                        };
                         view! {
                             {mark.map(|mark| view! { <span class="mark" aria-hidden="true">{mark}</span> })}
-                            <span>{words}</span>
+                            <span>
+                                {main}
+                                {detail.map(|detail| view! { <span class="label">{DETAIL} {detail}</span> })}
+                            </span>
                         }
                     })
             }}
@@ -65,7 +74,7 @@ fn overall_words(task: &TaskSpec, verdict: &Verdict, turns: &[TurnVerdict]) -> S
     let failed = turns.iter().filter(|verdict| !verdict.valid).count();
     match (verdict.error_type, verdict.turn) {
         (Some(ErrorType::ForceTerminated), _) => "Failed: not as many turns as the task".into(),
-        (_, Some(turn)) if failed > 1 => format!("Failed: {failed} of {total} turns, first turn {}", turn + 1),
+        (_, Some(turn)) if failed > 1 => format!("Failed: {failed} of {total} turns{DETAIL}first turn {}", turn + 1),
         (_, Some(turn)) => format!("Failed in turn {}", turn + 1),
         _ => "Failed".into(),
     }
@@ -79,7 +88,8 @@ pub fn TurnVerdictView(
 ) -> impl IntoView {
     let session = use_session();
     let verdict = Memo::new(move |_| session.played().and_then(|playback| playback.turn_verdicts.get(turn).cloned()));
-    let is_current = Memo::new(move |_| matches!(session.moment(), Some(Moment::TurnChecked { turn: t, .. }) if t == turn));
+    let is_current =
+        Memo::new(move |_| matches!(session.moment(), Some(Moment::TurnChecked { turn: t, .. }) if t == turn));
     let select = move |_| {
         session.select(|moment| matches!(moment, Moment::TurnChecked { turn: t, .. } if *t == turn));
     };

@@ -165,6 +165,11 @@ impl Page {
         std::fs::create_dir_all(&folder).expect("the temporary folder can be made");
         let path = folder.join(name);
         std::fs::write(&path, content).expect("the file can be written");
+        self.choose_path(&path).await;
+    }
+
+    /// Chooses a file that exists with the button.
+    pub async fn choose_path(&self, path: &Path) {
         let input = self.client.find(Locator::Css("#file")).await.expect("there is a file button");
         input.send_keys(&path.to_string_lossy()).await.expect("the file can be chosen");
     }
@@ -221,11 +226,11 @@ impl Page {
     /// Asserts that the console is clean and that only the own origin was asked, and closes the browser.
     pub async fn finish(self) {
         let console = self.log("browser").await;
-        let errors: Vec<_> = console.iter().filter(|entry| entry["level"] != "INFO" && entry["level"] != "DEBUG").collect();
+        let errors: Vec<_> =
+            console.iter().filter(|entry| entry["level"] != "INFO" && entry["level"] != "DEBUG").collect();
         assert!(errors.is_empty(), "the console shows {errors:#?}");
         for entry in self.log("performance").await {
-            let message: Json =
-                serde_json::from_str(entry["message"].as_str().unwrap_or_default()).unwrap_or_default();
+            let message: Json = serde_json::from_str(entry["message"].as_str().unwrap_or_default()).unwrap_or_default();
             let url = message.pointer("/message/params/request/url").and_then(Json::as_str);
             if message.pointer("/message/method") == Some(&json!("Network.requestWillBeSent")) {
                 let url = url.unwrap_or_default();
@@ -263,12 +268,7 @@ impl WebDriverCompatibleCommand for GetLog {
 
 fn start_driver() -> Option<(Driver, String)> {
     let program = std::env::var_os("PARL_CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
-    let mut child = Command::new(program)
-        .arg("--port=0")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
+    let mut child = Command::new(program).arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let output = child.stdout.take().expect("the output was asked for");
     let driver = Driver(child);
     let mut lines = BufReader::new(output).lines();
