@@ -10,6 +10,7 @@ pub mod env;
 pub mod episode;
 pub mod event;
 pub mod message;
+pub mod playback;
 pub mod python;
 pub mod schema;
 pub mod score;
