@@ -108,6 +108,24 @@ pub fn python() -> Result<PathBuf> {
     Ok(python)
 }
 
+/// The wheel of the official package itself, whose data the engine reads.
+pub fn wheel() -> Result<PathBuf> {
+    let folder = shell::cache().join("wheel").join(PYTHON_PACKAGES[0]);
+    if !folder.exists() {
+        let python = python()?;
+        shell::say(&format!("{} for tests that read its data, in {}", PYTHON_PACKAGES[0], folder.display()));
+        shell::make_folder(&folder, |part| {
+            let mut pip = Command::new(&python);
+            pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest"]);
+            pip.arg(part).arg(PYTHON_PACKAGES[0]);
+            shell::output(&mut pip).map(drop)
+        })?;
+    }
+    let files = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path());
+    let wheel = files.into_iter().find(|file| file.extension().is_some_and(|extension| extension == "whl"));
+    wheel.ok_or_else(|| format!("{} holds no wheel; remove it and try again", folder.display()).into())
+}
+
 fn axe_file() -> PathBuf {
     shell::cache().join("axe").join(AXE_PACKAGE).join("node_modules/axe-core/axe.min.js")
 }
