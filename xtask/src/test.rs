@@ -55,6 +55,8 @@ type SuiteResult = std::result::Result<Result, Skip>;
 
 #[derive(Default)]
 struct Counts {
+    /// Whether `cargo test` ran, so that the numbers are its own.
+    counted: bool,
     passed: usize,
     failed: usize,
     ignored: usize,
@@ -105,10 +107,16 @@ impl Session {
             Ok(Err(error)) => Outcome::Failed(error.to_string()),
             Err(Skip(reason)) => Outcome::Skipped(reason),
         };
-        let Counts { passed, mut failed, ignored, mut skips } = counts;
+        let Counts { counted, passed, mut failed, ignored, mut skips } = counts;
         let mut passed = passed.saturating_sub(skips.len());
+        let outcome = match outcome {
+            Outcome::Ran if counted && passed + failed + ignored + skips.len() == 0 => {
+                Outcome::Skipped("it holds no test yet".to_owned())
+            }
+            outcome => outcome,
+        };
         match &outcome {
-            Outcome::Ran if passed + failed + ignored + skips.len() == 0 => passed = 1,
+            Outcome::Ran if !counted => passed = 1,
             Outcome::Failed(error) => {
                 failed = failed.max(1);
                 shell::say(&format!("{name}: FAILED. {error}"));
@@ -283,6 +291,7 @@ fn with_wheel(cargo: &mut Command) {
 
 /// Runs `cargo test` and counts.
 fn tests(cargo: &mut Command, counts: &mut Counts) -> Result {
+    counts.counted = true;
     shell::run_seen(cargo, |line| counts.see(line))
 }
 
