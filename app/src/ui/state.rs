@@ -16,6 +16,8 @@ use crate::state_tree::{Change, Content, Node, merge, simplify};
 
 /// So many places of one list or object are shown at first.
 const FIRST_CHILDREN: usize = 60;
+/// A value is cut after so many characters.
+const LEAF_CHARS: usize = 200;
 /// Lists and objects of at most so many values are open at first.
 const OPEN_LEAVES: usize = 14;
 /// So many changes are listed above the tree.
@@ -184,6 +186,14 @@ fn nodes(children: Vec<Node>, path: &str, changes_only: bool, opens: Option<bool
     .into_any()
 }
 
+/// A text of several lines, cut where it is long.
+fn shorten_lines(text: &str) -> String {
+    match text.char_indices().nth(2 * LEAF_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn node_view(node: Node, parent: &str, changes_only: bool, opens: bool) -> AnyView {
     let path = format!("{parent}/{}", node.key);
     let (class, mark) = match &node.change {
@@ -210,8 +220,8 @@ fn node_view(node: Node, parent: &str, changes_only: bool, opens: bool) -> AnyVi
                 _ => "token-constant",
             };
             let text = match &value {
-                Json::String(text) if text.contains('\n') => text.chars().take(400).collect(),
-                other => inline(other, 400),
+                Json::String(text) if text.contains('\n') => shorten_lines(text),
+                other => inline(other, LEAF_CHARS),
             };
             let kind = if text.contains('\n') { "token-text is-block" } else { kind };
             view! {
