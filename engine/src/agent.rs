@@ -47,6 +47,16 @@ pub trait Agent {
     fn reply(&mut self, observation: Observation<'_>) -> impl Future<Output = Result<Reply, AgentError>>;
 }
 
+/// The output of a future that never waits, such as the replies of [`Replay`] and [`Scripted`].
+///
+/// Panics when it does wait: that agent needs a runtime.
+pub fn now<F: Future>(future: F) -> F::Output {
+    match std::pin::pin!(future).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(output) => output,
+        std::task::Poll::Pending => panic!("this agent waits for something: run it in a runtime"),
+    }
+}
+
 /// A trajectory in call strings: turns of steps of calls.
 pub type Trajectory = Vec<Vec<Vec<String>>>;
 

@@ -226,9 +226,7 @@ mod tests {
     }
 
     fn finish<E: Environment>(mut episode: Episode<'_, E>, agent: &mut Scripted) -> (Vec<EpisodeEvent>, Conversation) {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let run = std::pin::pin!(episode.run(agent)).poll(&mut context);
-        let std::task::Poll::Ready(events) = run else { panic!("a scripted agent never waits") };
+        let events = crate::agent::now(episode.run(agent));
         (events.expect("a scripted agent always replies"), episode.into_parts().0)
     }
 

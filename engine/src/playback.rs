@@ -4,13 +4,11 @@
 //! The page recomputes a playback whenever a visitor edits a call, so that a change in one place shows everywhere. The
 //! turns are played by [`Episode`], the one turn loop.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use serde_json::Value as Json;
 
-use crate::agent::{Replay, Trajectory};
+use crate::agent::{Replay, Trajectory, now};
 use crate::diff::{StateChange, diff};
 use crate::env::Environment;
 use crate::env::bfcl::checker::{Checker, overall};
@@ -172,14 +170,6 @@ impl Environment for Recording {
 
     fn same_state(&self, other: &Self) -> bool {
         self.world.same_state(&other.world)
-    }
-}
-
-/// The output of a future that never waits.
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => unreachable!("a replay waits for nothing"),
     }
 }
 

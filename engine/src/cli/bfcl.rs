@@ -8,7 +8,7 @@ use std::process::Command as Process;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use parl_mt::agent::Replay;
+use parl_mt::agent::{Replay, now};
 use parl_mt::env::bfcl::data::{self, CATEGORIES, PACKAGE, VERSION};
 use parl_mt::env::bfcl::{BfclContext, BfclData, BfclWorld, Checker, checker};
 use parl_mt::episode::{Episode, EpisodeOptions};
@@ -344,14 +344,6 @@ fn play_ground_truth(task: &TaskSpec, context: &BfclContext) -> anyhow::Result<P
     }
     let verdict = checker::overall(task, turn_verdicts.len(), &turn_verdicts);
     Ok((episode.into_parts().0, verdict, turn_verdicts))
-}
-
-fn now<F: Future>(future: F) -> F::Output {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match std::pin::pin!(future).poll(&mut context) {
-        std::task::Poll::Ready(output) => output,
-        std::task::Poll::Pending => unreachable!("a replaying agent never waits"),
-    }
 }
 
 fn replay(data: &BfclData, context: &BfclContext, category: Option<Category>, json: bool) -> anyhow::Result<()> {
