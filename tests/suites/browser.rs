@@ -194,6 +194,16 @@ async fn the_wheel_brings_bfcl_into_the_page() {
 }
 
 #[tokio::test]
+async fn the_native_server_brings_its_tasks() {
+    let look = Look { native_server: true, ..Look::default() };
+    let Some(page) = Page::open("?source=bfcl&task=multi_turn_base_7", look).await else { return };
+    page.until_text(".heading h2", "multi_turn_base_7").await;
+    page.until_text("#verdict", "Passed: all 1 turn").await;
+    page.until_text(".tasks .quantity", "19").await;
+    page.finish().await;
+}
+
+#[tokio::test]
 async fn the_keyboard_reaches_everything() {
     let Some(page) = Page::open(FIRST, Look::default()).await else { return };
     page.until_text("#verdict", "Passed").await;

@@ -245,7 +245,7 @@ fn Turn(turn: usize) -> impl IntoView {
                                 let names = added.iter().map(|name| view! { <code>{name.clone()}</code> " " });
                                 view! {
                                     <p class="joined">
-                                        <span aria-hidden="true">"＋"</span>
+                                        <Icon name="add" />
                                         <span>
                                             {if added.len() == 1 { "This function joins now: " } else { "These functions join now: " }}
                                             {names.collect_view()}

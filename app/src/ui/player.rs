@@ -48,8 +48,9 @@ pub fn run(session: Session) {
         let (_, task) = shown.get();
         // A newly opened task is shown from its beginning, unless a link says otherwise.
         let is_place = session.view.with_untracked(|view| view.position.is_some() || view.mode == Mode::Play);
-        if is_place || previous.is_some_and(|previous| previous == task) {
-            request_animation_frame(scroll_to_current);
+        let is_same_task = previous.is_some_and(|previous| previous == task);
+        if is_place || is_same_task {
+            request_animation_frame(move || scroll_to_current(is_same_task && !prefers_less_motion()));
         } else if let Some(pane) = document().get_element_by_id("conversation-scroll") {
             pane.set_scroll_top(0);
         }
@@ -57,19 +58,19 @@ pub fn run(session: Session) {
     });
 }
 
-fn scroll_to_current() {
+fn scroll_to_current(is_smooth: bool) {
     // Where it is the visitor's move, that is what must be in sight.
     for selector in ["[data-current]", ".composer"] {
         if let Ok(Some(element)) = document().query_selector(selector) {
-            scroll_to(&element);
+            scroll_to(&element, is_smooth);
         }
     }
 }
 
-fn scroll_to(element: &web_sys::Element) {
+fn scroll_to(element: &web_sys::Element, is_smooth: bool) {
     let options = ScrollIntoViewOptions::new();
     options.set_block(ScrollLogicalPosition::Nearest);
-    let behavior = if prefers_less_motion() { ScrollBehavior::Auto } else { ScrollBehavior::Smooth };
+    let behavior = if is_smooth { ScrollBehavior::Smooth } else { ScrollBehavior::Auto };
     options.set_behavior(behavior);
     element.scroll_into_view_with_scroll_into_view_options(&options);
 }

@@ -22,6 +22,8 @@ pub struct Look {
     pub phone: bool,
     /// The server has lost the engine.
     pub without_wasm: bool,
+    /// The server answers as `parl serve` with one BFCL task does.
+    pub native_server: bool,
 }
 
 /// A page, its browser and its server.
@@ -58,7 +60,7 @@ impl Page {
             println!("SKIPPED: there is no chromedriver (PARL_CHROMEDRIVER or PATH)");
             return None;
         };
-        let origin = serve(dist, look.without_wasm);
+        let origin = serve(dist, look);
         let mut options = json!({
             "args": ["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
                 "--disable-component-update", "--disable-sync", "--disable-gpu", "--force-prefers-reduced-motion", "--hide-scrollbars", "--window-size=1440,900"],
@@ -282,19 +284,19 @@ fn start_driver() -> Option<(Driver, String)> {
 }
 
 /// Serves the folder until the process ends; what is not there is answered with the page, as `trunk serve` does.
-fn serve(folder: PathBuf, without_wasm: bool) -> String {
+fn serve(folder: PathBuf, look: Look) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let origin = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let folder = folder.clone();
-            std::thread::spawn(move || answer(stream, &folder, without_wasm));
+            std::thread::spawn(move || answer(stream, &folder, look));
         }
     });
     origin
 }
 
-fn answer(mut stream: TcpStream, folder: &Path, without_wasm: bool) -> Option<()> {
+fn answer(mut stream: TcpStream, folder: &Path, look: Look) -> Option<()> {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
     while !request.windows(4).any(|window| window == b"\r\n\r\n") {
@@ -304,8 +306,10 @@ fn answer(mut stream: TcpStream, folder: &Path, without_wasm: bool) -> Option<()
     let request = String::from_utf8_lossy(&request).into_owned();
     let path = request.split_whitespace().nth(1)?.split(['?', '#']).next()?.trim_start_matches('/');
     let file = folder.join(if path.is_empty() { "index.html" } else { path });
-    let is_lost = without_wasm && path.ends_with(".wasm");
+    let native = native_answer(path).filter(|_| look.native_server);
+    let is_lost = look.without_wasm && path.ends_with(".wasm");
     let (status, body, file) = match std::fs::read(&file) {
+        _ if native.is_some() => ("200 OK", native?.to_string().into_bytes(), PathBuf::from("answer.json")),
         _ if is_lost => ("404 Not Found", Vec::new(), file),
         Ok(body) if !path.contains("..") => ("200 OK", body, file),
         _ => ("200 OK", std::fs::read(folder.join("index.html")).ok()?, folder.join("index.html")),
@@ -325,4 +329,18 @@ fn answer(mut stream: TcpStream, folder: &Path, without_wasm: bool) -> Option<()
     );
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(&body).ok()
+}
+
+/// What `parl serve` answers, for a data folder with one task.
+fn native_answer(path: &str) -> Option<Json> {
+    let id = "multi_turn_base_7";
+    Some(match path.strip_prefix("api/")? {
+        "status" => json!({"bfcl": true, "version": "0"}),
+        "bfcl/tasks" => json!([{"id": id, "title": "", "category": "base", "classes": ["MathAPI"], "turns": 1}]),
+        "bfcl/tasks/multi_turn_base_7" => json!({
+            "id": id, "category": "base", "classes": ["MathAPI"], "initial_config": {},
+            "turns": [{"messages": [{"role": "user", "content": "Add."}], "ground_truth": ["add(a=2, b=3)"]}],
+        }),
+        _ => return None,
+    })
 }
