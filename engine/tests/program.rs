@@ -139,7 +139,7 @@ fn the_server_serves_the_page_and_nothing_else() {
     let page = server.get("/", &host);
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("the page"), "{page}");
     let lower = page.to_lowercase();
-    assert!(lower.contains("content-security-policy: default-src 'self'"), "{page}");
+    assert!(lower.contains("content-security-policy: default-src 'none'"), "{page}");
     assert!(lower.contains("x-content-type-options: nosniff"), "{page}");
     assert!(server.get("/app.js", &host).contains("// script"));
     assert!(server.get("/explore?task=x", &host).contains("the page"), "routes of the page get its index");

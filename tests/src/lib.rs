@@ -1,1 +1,5 @@
 //! Test suites of parl-mt.
+
+mod skipping;
+
+pub use skipping::skip;

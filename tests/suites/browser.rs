@@ -5,7 +5,7 @@
 //! - `PARL_DIST`: the folder of the bundle; without it every test is skipped, loudly;
 //! - `PARL_CHROMEDRIVER`: the driver, else `chromedriver` on PATH; `PARL_CHROMIUM`: the browser, else the driver's choice;
 //! - `PARL_AXE`: `axe.min.js`; without it the accessibility test is skipped, loudly;
-//! - `PARL_WHEEL`: the pinned bfcl-eval wheel; without it the test that loads it is skipped, loudly.
+//! - `PARL_BFCL_WHEEL`: the pinned bfcl-eval wheel; without it the test that loads it is skipped, loudly.
 //!
 //! Screenshots go to `screenshots` below the target folder. Every test ends by asserting that the console shows no error
 //! and that the page has asked its own origin only.
@@ -15,6 +15,7 @@ mod page;
 
 use fantoccini::key::Key;
 use page::{Look, Page};
+use parl_tests::skip;
 use serde_json::json;
 
 const FIRST: &str = "?task=parl_demo_0";
@@ -161,9 +162,20 @@ async fn files_come_in_by_button_and_by_drop() {
 }
 
 #[tokio::test]
+async fn the_program_serves_the_page_under_its_strict_policy() {
+    let look = Look { program: true, ..Look::default() };
+    let Some(page) = Page::open(FIRST, look).await else { return };
+    page.until_text("#verdict", "Passed").await;
+    page.click("[aria-label='Step']").await;
+    page.until("state changes are shown", "document.querySelector('.pane.state').textContent.length > 20").await;
+    // A violation of the policy is an error in the console.
+    page.finish().await;
+}
+
+#[tokio::test]
 async fn the_wheel_brings_bfcl_into_the_page() {
-    let Some(wheel) = std::env::var_os("PARL_WHEEL").map(std::path::PathBuf::from) else {
-        println!("SKIPPED: PARL_WHEEL does not name the bfcl-eval wheel; loading it in the page was not tested");
+    let Some(wheel) = std::env::var_os("PARL_BFCL_WHEEL").map(std::path::PathBuf::from) else {
+        skip("PARL_BFCL_WHEEL does not name the bfcl-eval wheel; loading it in the page was not tested");
         return;
     };
     let Some(page) = Page::open("", Look::default()).await else { return };
@@ -326,7 +338,7 @@ async fn a_phone_shows_everything_without_scrolling_sideways() {
 #[tokio::test]
 async fn axe_finds_nothing_serious() {
     let Some(axe) = page::axe() else {
-        println!("SKIPPED: PARL_AXE does not name axe.min.js; the accessibility check did not run");
+        skip("PARL_AXE does not name axe.min.js; the accessibility check did not run");
         return;
     };
     let views = [

@@ -273,6 +273,12 @@ fn browser(session: &mut Session, dist: Option<PathBuf>) {
         cargo.args(["test", "--package", "parl-tests", "--test", "browser"]);
         cargo.env("PARL_DIST", dist).env("PARL_CHROMEDRIVER", driver).env("PARL_CHROMIUM", browser);
         with_wheel(&mut cargo);
+        // The native tests have built it already.
+        let built = shell::run(shell::cargo().args(["build", "--package", "parl-mt", "--bin", "parl"]));
+        if let Err(error) = built {
+            return Ok(Err(error));
+        }
+        cargo.env("PARL_PROGRAM", shell::target().join(format!("debug/parl{}", std::env::consts::EXE_SUFFIX)));
         match needs::axe() {
             Ok(axe) => _ = cargo.env("PARL_AXE", axe),
             Err(error) => shell::say(&format!("The accessibility test cannot run: {error}")),

@@ -14,9 +14,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use base64::Engine as _;
 use clap::Args;
 use parl_mt::env::bfcl::BfclData;
 use parl_mt::task::TaskSummary;
+use sha2::{Digest as _, Sha256};
 use tower_http::services::{ServeDir, ServeFile};
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -40,10 +42,26 @@ pub struct Arguments {
     open: bool,
 }
 
-/// Wasm needs 'wasm-unsafe-eval'; everything else comes from our own files.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' 'unsafe-inline'; \
-     style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; worker-src 'self' blob:; object-src 'none'; \
-     base-uri 'self'; form-action 'none'; frame-ancestors 'none'";
+/// Everything comes from our own files. Wasm needs 'wasm-unsafe-eval'; the bundle's one inline script, which starts the
+/// page, is allowed by its hash.
+fn content_security_policy(index: &str) -> String {
+    let hashes: String = inline_scripts(index)
+        .map(|script| format!(" 'sha256-{}'", base64::engine::general_purpose::STANDARD.encode(Sha256::digest(script))))
+        .collect();
+    format!(
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'{hashes}; style-src 'self'; img-src 'self' data: blob:; \
+         connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// The texts of the scripts that stand in the page itself.
+fn inline_scripts(index: &str) -> impl Iterator<Item = &str> {
+    index.split("<script").skip(1).filter_map(|rest| {
+        let (attributes, rest) = rest.split_once('>')?;
+        let (text, _) = rest.split_once("</script>")?;
+        (!attributes.contains("src=")).then_some(text)
+    })
+}
 
 #[derive(Clone)]
 struct Served {
@@ -102,11 +120,20 @@ fn router(dist: &std::path::Path, served: Served) -> Router {
         .route("/api/{*rest}", get(async || (StatusCode::NOT_FOUND, "there is no such request\n")))
         .with_state(served)
         .fallback_service(files)
-        .layer(header(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+        .layer(middleware::from_fn_with_state(dist.join("index.html"), own_files_only))
         .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(header::REFERRER_POLICY, "no-referrer"))
         .layer(header(header::CACHE_CONTROL, "no-cache"))
         .layer(middleware::from_fn(own_host_only))
+}
+
+/// Adds the policy of the page as it is now: the bundle may be built anew while it is served.
+async fn own_files_only(State(index): State<PathBuf>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let index = tokio::fs::read_to_string(index).await.unwrap_or_default();
+    let policy = HeaderValue::from_str(&content_security_policy(&index)).expect("hashes and words are ASCII");
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
 }
 
 async fn own_host_only(request: Request, next: Next) -> Response {
@@ -159,5 +186,24 @@ fn open_browser(url: &str) {
     };
     if let Err(error) = std::process::Command::new(program).arg(url).spawn() {
         eprintln!("The browser did not open ({program}: {error}); go to {url}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inline_scripts_are_allowed_by_hash_alone() {
+        let index = "<script src=\"a.js\"></script><script type=\"module\">x</script>";
+        let policy = content_security_policy(index);
+        // printf x | openssl dgst -sha256 -binary | base64
+        assert!(
+            policy.contains(
+                "script-src 'self' 'wasm-unsafe-eval' 'sha256-LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE='; "
+            ),
+            "{policy}"
+        );
+        assert!(!policy.contains("unsafe-inline"), "{policy}");
     }
 }

@@ -10,10 +10,11 @@ use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::key::Key;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
+use parl_tests::skip;
 use serde_json::{Map, Value as Json, json};
 
 /// How long a test waits for something to happen.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How the page is shown.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Look {
     pub without_wasm: bool,
     /// The server answers as `parl serve` with one BFCL task does.
     pub native_server: bool,
+    /// The program `parl` serves the page itself, under its strict policy.
+    pub program: bool,
 }
 
 /// A page, its browser and its server.
@@ -31,9 +34,10 @@ pub struct Page {
     client: Client,
     origin: String,
     _driver: Driver,
+    _program: Option<Driver>,
 }
 
-/// The driver's process, ended with the test.
+/// A process that ends with the test: the browser's driver, or the program.
 struct Driver(Child);
 
 impl Drop for Driver {
@@ -52,15 +56,25 @@ impl Page {
     /// Opens the page, or says why not.
     pub async fn open(query: &str, look: Look) -> Option<Self> {
         let Some(dist) = std::env::var_os("PARL_DIST").map(PathBuf::from) else {
-            println!("SKIPPED: PARL_DIST does not name the folder of the bundle; `cargo xtask test` sets it");
+            skip("PARL_DIST does not name the folder of the bundle; `cargo xtask test` sets it");
             return None;
         };
         assert!(dist.join("index.html").exists(), "{} holds no bundle", dist.display());
         let Some((driver, driver_address)) = start_driver() else {
-            println!("SKIPPED: there is no chromedriver (PARL_CHROMEDRIVER or PATH)");
+            skip("there is no chromedriver (PARL_CHROMEDRIVER or PATH)");
             return None;
         };
-        let origin = serve(dist, look);
+        let (origin, program) = match look.program {
+            true => {
+                let Some(program) = std::env::var_os("PARL_PROGRAM") else {
+                    skip("PARL_PROGRAM does not name the program `parl`; `cargo xtask test` sets it");
+                    return None;
+                };
+                let (program, origin) = start_program(&program, &dist);
+                (origin, Some(program))
+            }
+            false => (serve(dist, look), None),
+        };
         let mut options = json!({
             "args": ["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
                 "--disable-component-update", "--disable-sync", "--disable-gpu", "--force-prefers-reduced-motion", "--hide-scrollbars", "--window-size=1440,900"],
@@ -77,7 +91,7 @@ impl Page {
         let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
         let client = builder.capabilities(capabilities).connect(&driver_address).await.expect("the browser starts");
         client.goto(&format!("{origin}/{query}")).await.expect("the page opens");
-        Some(Self { client, origin, _driver: driver })
+        Some(Self { client, origin, _driver: driver, _program: program })
     }
 
     /// Loads the page again with another query.
@@ -266,6 +280,18 @@ impl WebDriverCompatibleCommand for GetLog {
     fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
         (http::Method::POST, Some(json!({"type": self.0}).to_string()))
     }
+}
+
+/// Starts `parl serve` on a free port, with no data fetched.
+fn start_program(program: &std::ffi::OsStr, dist: &Path) -> (Driver, String) {
+    let data = std::env::temp_dir().join(format!("parl-browser-no-data-{}", std::process::id()));
+    let mut command = Command::new(program);
+    command.args(["serve", "--port", "0", "--dist"]).arg(dist).env("PARL_DATA", data).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("parl starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("the output was asked for")).read_line(&mut line).expect("parl speaks");
+    let address = line.split_whitespace().find(|word| word.starts_with("http://")).expect("parl tells its address");
+    (Driver(child), address.trim_end_matches('.').to_owned())
 }
 
 fn start_driver() -> Option<(Driver, String)> {
