@@ -15,3 +15,12 @@ pub fn schemas() -> Json {
     ];
     all.into_iter().map(|(name, schema)| (name.to_owned(), schema.to_value())).collect::<Map<_, _>>().into()
 }
+
+#[cfg(test)]
+mod tests {
+    /// A change here is a change of a file format: raise `TRACE_VERSION` if a reader of the old one would misread it.
+    #[test]
+    fn file_formats_are_as_recorded() {
+        insta::assert_json_snapshot!(super::schemas());
+    }
+}
