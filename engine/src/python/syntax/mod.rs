@@ -9,11 +9,14 @@
 
 mod check;
 mod parser;
+mod plain;
 mod string_literal;
 mod tokenizer;
 pub(in crate::python) mod tree;
 pub(in crate::python) mod unparse;
 mod words;
+
+use std::borrow::Cow;
 
 use num_bigint::BigInt;
 
@@ -94,42 +97,41 @@ fn is_word(character: char) -> bool {
     character == '_' || character.is_alphanumeric()
 }
 
-/// Removes the white space between a name and an opening bracket, as the harness does before it evaluates a text, but
-/// not inside strings (a deliberate deviation).
-fn close_gaps(text: &str) -> String {
+/// Removes the white space between a name and an opening bracket, as the harness does before it evaluates a text: inside
+/// strings too. There it leaves the names of methods alone, in front of which the harness would also put an instance (a
+/// deliberate deviation).
+fn close_gaps<'a>(text: &'a str, is_known: impl Fn(&str) -> bool) -> Cow<'a, str> {
+    let has_gap = text.match_indices('(').any(|(index, _)| text[..index].ends_with(is_space));
+    if !has_gap {
+        return Cow::Borrowed(text);
+    }
     let characters: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
     let mut index = 0;
+    let mut end_of_literal = 0;
     while let Some(&character) = characters.get(index) {
         let start = index;
-        match character {
-            '\'' | '"' => {
-                index = end_of_string(&characters, index);
-                out.extend(&characters[start..index]);
-            }
-            '#' => {
-                while characters.get(index).is_some_and(|&c| c != '\n') {
-                    index += 1;
-                }
-                out.extend(&characters[start..index]);
-            }
-            c if is_word(c) => {
-                while characters.get(index).is_some_and(|&c| is_word(c)) {
-                    index += 1;
-                }
-                out.extend(&characters[start..index]);
-                let gap = characters[index..].iter().take_while(|&&c| is_space(c)).count();
-                if characters.get(index + gap) == Some(&'(') && (c.is_ascii_alphabetic() || c == '_') {
-                    index += gap;
-                }
-            }
-            c => {
-                out.push(c);
+        if is_word(character) {
+            while characters.get(index).is_some_and(|&c| is_word(c)) {
                 index += 1;
             }
+            let name: String = characters[start..index].iter().collect();
+            let gap = characters[index..].iter().take_while(|&&c| is_space(c)).count();
+            let is_called = characters.get(index + gap) == Some(&'(');
+            let is_name = character.is_ascii_alphabetic() || character == '_';
+            if is_called && is_name && (start >= end_of_literal || !is_known(&name)) {
+                index += gap;
+            }
+            out.push_str(&name);
+        } else {
+            if matches!(character, '\'' | '"') && start >= end_of_literal {
+                end_of_literal = end_of_string(&characters, start);
+            }
+            out.push(character);
+            index += 1;
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 /// One past the string that starts with the quote at `start`.
@@ -155,7 +157,16 @@ fn end_of_string(characters: &[char], start: usize) -> usize {
 /// Evaluates a text as the official harness would, up to the call itself, in Python's order: errors of the whole text
 /// first, then an unknown function's name, then the arguments from left to right.
 pub fn evaluate(text: &str, is_known: impl Fn(&str) -> bool) -> Result<Evaluated> {
-    let text = close_gaps(text);
+    if let Some((name, arguments)) = plain::plain_call(text)
+        && is_known(name)
+    {
+        return Ok(Evaluated::Call(ParsedCall { name: name.to_owned(), arguments }));
+    }
+    evaluate_in_full(text, is_known)
+}
+
+fn evaluate_in_full(text: &str, is_known: impl Fn(&str) -> bool) -> Result<Evaluated> {
+    let text = close_gaps(text, &is_known);
     let (tree, root) = parse(&text)?;
     check::check(&tree, root).map_err(exception)?;
     let evaluator = Evaluator { tree: &tree, is_known: &is_known, takes_ellipsis: false };
