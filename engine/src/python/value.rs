@@ -329,80 +329,190 @@ impl Equivalent<Value> for str {
     }
 }
 
+/// Entries up to which a dict is a plain list: comparing a few short keys is faster than hashing one.
+const SMALL: usize = 12;
+
 /// A Python `dict`: insertion order kept, keys equal as in Python (`1`, `1.0` and `True` are one key).
-#[derive(Clone, Debug, std::default::Default)]
-pub struct Dict(IndexMap<Value, Value, FxBuildHasher>);
+#[derive(Clone, Debug)]
+pub struct Dict(Entries);
+
+#[derive(Clone, Debug)]
+enum Entries {
+    Small(Vec<(Value, Value)>),
+    Large(IndexMap<Value, Value, FxBuildHasher>),
+}
+
+impl std::default::Default for Dict {
+    fn default() -> Self {
+        Self(Entries::Small(Vec::new()))
+    }
+}
 
 impl Dict {
     /// An empty dict.
     pub fn new() -> Self {
-        std::default::Default::default()
+        Self::default()
+    }
+
+    /// An empty dict with room for this many entries.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(if capacity <= SMALL {
+            Entries::Small(Vec::with_capacity(capacity))
+        } else {
+            Entries::Large(IndexMap::with_capacity_and_hasher(capacity, FxBuildHasher))
+        })
     }
 
     /// Number of entries.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Entries::Small(entries) => entries.len(),
+            Entries::Large(entries) => entries.len(),
+        }
     }
 
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// `self.get(key)` for a string key.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
+        match &self.0 {
+            Entries::Small(entries) => {
+                entries.iter().find(|(known, _)| known.as_str() == Some(key)).map(|(_, value)| value)
+            }
+            Entries::Large(entries) => entries.get(key),
+        }
     }
 
     /// `self.get(key)` for any key. The caller has checked that the key is hashable.
     pub fn get_value(&self, key: &Value) -> Option<&Value> {
-        self.0.get(key)
+        match &self.0 {
+            Entries::Small(entries) => entries.iter().find(|(known, _)| known == key).map(|(_, value)| value),
+            Entries::Large(entries) => entries.get(key),
+        }
     }
 
     /// The value at a string key, for changing.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
-        self.0.get_mut(key)
+        match &mut self.0 {
+            Entries::Small(entries) => {
+                entries.iter_mut().find(|(known, _)| known.as_str() == Some(key)).map(|(_, value)| value)
+            }
+            Entries::Large(entries) => entries.get_mut(key),
+        }
     }
 
     /// The value at any key, for changing.
     pub fn get_value_mut(&mut self, key: &Value) -> Option<&mut Value> {
-        self.0.get_mut(key)
+        match &mut self.0 {
+            Entries::Small(entries) => entries.iter_mut().find(|(known, _)| known == key).map(|(_, value)| value),
+            Entries::Large(entries) => entries.get_mut(key),
+        }
     }
 
     /// `key in self` for a string key.
     pub fn contains(&self, key: &str) -> bool {
-        self.0.contains_key(key)
+        self.get(key).is_some()
     }
 
     /// `self[key] = value`; an existing key keeps its place (and its first spelling).
     pub fn set(&mut self, key: impl Into<Value>, value: impl Into<Value>) {
-        self.0.insert(key.into(), value.into());
+        let (key, value) = (key.into(), value.into());
+        if let Entries::Small(entries) = &mut self.0 {
+            if let Some((_, known)) = entries.iter_mut().find(|(known, _)| *known == key) {
+                *known = value;
+                return;
+            }
+            if entries.len() < SMALL {
+                entries.push((key, value));
+                return;
+            }
+            self.0 = Entries::Large(std::mem::take(entries).into_iter().collect());
+        }
+        if let Entries::Large(entries) = &mut self.0 {
+            entries.insert(key, value);
+        }
     }
 
     /// `self.pop(key)` for any key; the order of the rest is kept.
     pub fn remove(&mut self, key: &Value) -> Option<Value> {
-        self.0.shift_remove(key)
+        match &mut self.0 {
+            Entries::Small(entries) => {
+                let index = entries.iter().position(|(known, _)| known == key)?;
+                Some(entries.remove(index).1)
+            }
+            Entries::Large(entries) => entries.shift_remove(key),
+        }
     }
 
     /// Entries in insertion order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Value, &Value)> + ExactSizeIterator {
-        self.0.iter()
+        match &self.0 {
+            Entries::Small(entries) => Iter::Small(entries.iter()),
+            Entries::Large(entries) => Iter::Large(entries.iter()),
+        }
     }
 
     /// Keys in insertion order.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &Value> + ExactSizeIterator {
-        self.0.keys()
+        self.iter().map(|(key, _)| key)
     }
 
     /// Values in insertion order.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &Value> + ExactSizeIterator {
-        self.0.values()
+        self.iter().map(|(_, value)| value)
     }
 }
 
+enum Iter<'a> {
+    Small(std::slice::Iter<'a, (Value, Value)>),
+    Large(indexmap::map::Iter<'a, Value, Value>),
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a Value, &'a Value);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Small(entries) => entries.next().map(|(key, value)| (key, value)),
+            Self::Large(entries) => entries.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Small(entries) => entries.size_hint(),
+            Self::Large(entries) => entries.size_hint(),
+        }
+    }
+}
+
+impl DoubleEndedIterator for Iter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Small(entries) => entries.next_back().map(|(key, value)| (key, value)),
+            Self::Large(entries) => entries.next_back(),
+        }
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
 impl PartialEq for Dict {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+        if self.len() != other.len() {
+            return false;
+        }
+        // Mostly the order is the same, and then nothing needs to be looked up.
+        self.iter().zip(other.iter()).all(|((key, value), (other_key, other_value))| {
+            if key == other_key {
+                value == other_value
+            } else {
+                other.get_value(key).is_some_and(|found| found == value)
+            }
+        })
     }
 }
 
@@ -410,6 +520,9 @@ impl Eq for Dict {}
 
 impl FromIterator<(Value, Value)> for Dict {
     fn from_iter<I: IntoIterator<Item = (Value, Value)>>(entries: I) -> Self {
-        Self(entries.into_iter().collect())
+        let entries = entries.into_iter();
+        let mut dict = Self::with_capacity(entries.size_hint().0);
+        entries.for_each(|(key, value)| dict.set(key, value));
+        dict
     }
 }
