@@ -99,16 +99,40 @@ pub struct Score {
     pub execution: Vec<Vec<String>>,
 }
 
+/// Whether the official scorer drops a step: it has no calls, or its only call is the empty text.
+pub fn is_empty_step(calls: &[String]) -> bool {
+    match calls {
+        [] => true,
+        [only] => only.is_empty(),
+        _ => false,
+    }
+}
+
 /// Executes and checks a whole trajectory. Every turn of it is executed, also after a failure.
 pub fn score_trajectory(task: &TaskSpec, trajectory: &Trajectory, context: &BfclContext) -> Result<Score, WorldError> {
     let mut model = BfclWorld::new(task, context)?;
-    let mut checker = Checker::with_world(task, model.clone());
-    let mut turn_verdicts = Vec::with_capacity(trajectory.len());
-    let mut execution = Vec::with_capacity(trajectory.len());
+    // Worlds are deterministic: as long as the model's calls are the ground truth's, so are its world and results, and one
+    // world stands for both. The checker comes with the first turn that differs.
+    let mut checker: Option<Checker> = None;
+    let mut turn_verdicts: Vec<TurnVerdict> = Vec::with_capacity(trajectory.len());
+    let mut execution: Vec<Vec<String>> = Vec::with_capacity(trajectory.len());
     for (turn, steps) in trajectory.iter().enumerate() {
-        let results: Vec<_> = steps.iter().flatten().map(|call| model.execute(call)).collect();
-        if turn < task.turns.len() {
-            turn_verdicts.push(checker.check_turn(&model, results.iter().cloned()));
+        let calls = || steps.iter().filter(|calls| !is_empty_step(calls)).flatten();
+        let truth = task.turns.get(turn).map(|turn| turn.ground_truth.as_slice());
+        if checker.is_none() && truth.is_some_and(|truth| !calls().eq(truth)) {
+            let model_results = execution.iter().flatten().cloned().collect();
+            checker = Some(Checker { task, truth: model.clone(), turn, model_results });
+        }
+        let results: Vec<_> = calls().map(|call| model.execute(call)).collect();
+        match (&mut checker, truth) {
+            (_, None) => {}
+            (Some(checker), _) => turn_verdicts.push(checker.check_turn(&model, results.iter().cloned())),
+            (None, Some(truth)) => turn_verdicts.push(TurnVerdict {
+                valid: true,
+                unchecked: truth.is_empty(),
+                ground_truth_results: results.clone(),
+                ..TurnVerdict::default()
+            }),
         }
         execution.push(results);
     }
@@ -130,10 +154,16 @@ pub fn overall(task: &TaskSpec, turns: usize, turn_verdicts: &[TurnVerdict]) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::missing;
+    use super::{is_empty_step, missing};
 
     fn texts(items: &[&str]) -> Vec<String> {
         items.iter().map(|item| (*item).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_step_of_one_empty_text_is_no_step() {
+        assert!(is_empty_step(&[]) && is_empty_step(&texts(&[""])));
+        assert!(!is_empty_step(&texts(&["", ""])) && !is_empty_step(&texts(&[" "])));
     }
 
     #[test]

@@ -166,8 +166,10 @@ impl Arena {
             }
         }
         if let Some(long_context) = long_context.filter(|_| is_bottommost) {
+            let empty = Value::str("");
             for name in ops::iterate(long_context.constant("POPULATE_FILE_EXTENSION"))? {
-                self.add_file(directory, &Value::str(text::str(&name)), Value::str(""))?;
+                let name = if name.as_str().is_some() { name } else { Value::str(text::str(&name)) };
+                self.add_file(directory, &name, empty.clone())?;
             }
         }
         Ok(())
@@ -771,15 +773,15 @@ impl ApiClass for GorillaFileSystem {
     }
 
     /// The tree in the shape of a scenario, for showing: [`GorillaFileSystem::same_state`] compares the tree itself.
-    fn state(&self) -> Dict {
+    fn attributes(&self) -> Vec<(&'static str, Value)> {
         let root = &self.arena.directories[self.root.0];
         let mut entries_left = SHOWN_MAX_ENTRIES;
         let contents = self.arena.shown(root.contents, &mut Vec::new(), &mut entries_left);
         let shown = Value::dict([("type", "directory".into()), ("contents", contents)]);
-        Dict::from_iter([
-            ("root".into(), Value::Dict(Arc::new(Dict::from_iter([(root.name.clone(), shown)])))),
-            ("long_context".into(), self.long_context.into()),
-        ])
+        vec![
+            ("root", Value::Dict(Arc::new(Dict::from_iter([(root.name.clone(), shown)])))),
+            ("long_context", self.long_context.into()),
+        ]
     }
 
     fn same_state(&self, other: &dyn ApiClass) -> bool {

@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 
+use crate::python::text::SharedJson;
 use crate::python::{Exception, Value, literal};
 
 /// The constants that the API classes use.
@@ -41,25 +42,36 @@ pub enum LongContextError {
 
 /// The constants of `long_context.py` by name. Values are shared, so that instances hold them at no cost.
 #[derive(Clone, Debug, Default)]
-pub struct LongContext(IndexMap<String, Value>);
+pub struct LongContext {
+    constants: IndexMap<String, Value>,
+    /// Results repeat the lists of thousands of numbers and names.
+    json: SharedJson,
+}
 
 impl LongContext {
     /// From constants already read.
     pub fn from_constants(constants: impl IntoIterator<Item = (String, Value)>) -> Self {
-        Self(constants.into_iter().collect())
+        let constants: IndexMap<_, _> = constants.into_iter().collect();
+        let json = SharedJson::new(constants.values());
+        Self { constants, json }
     }
 
     /// From the source of `long_context.py`. Checks that every constant that a class uses is there.
     pub fn from_source(source: &str) -> Result<Self, LongContextError> {
         let constants = literal::parse_assignments(source).map_err(LongContextError::Unreadable)?;
         let context = Self::from_constants(constants);
-        let missing: Vec<_> = NEEDED.iter().copied().filter(|&name| !context.0.contains_key(name)).collect();
+        let missing: Vec<_> = NEEDED.iter().copied().filter(|&name| !context.constants.contains_key(name)).collect();
         if missing.is_empty() { Ok(context) } else { Err(LongContextError::Missing(missing)) }
+    }
+
+    /// The JSON of the constants that are lists.
+    pub(super) fn json(&self) -> &SharedJson {
+        &self.json
     }
 
     /// The constant with this name. Panics when it is missing: loading checks that all are there.
     pub fn constant(&self, name: &str) -> &Value {
-        self.0.get(name).unwrap_or_else(|| panic!("long_context.py has no constant {name}"))
+        self.constants.get(name).unwrap_or_else(|| panic!("long_context.py has no constant {name}"))
     }
 }
 

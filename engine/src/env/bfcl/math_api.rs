@@ -237,8 +237,8 @@ impl ApiClass for MathApi {
         }
     }
 
-    fn state(&self) -> Dict {
-        Dict::new()
+    fn attributes(&self) -> Vec<(&'static str, Value)> {
+        Vec::new()
     }
 
     fn boxed_clone(&self) -> Box<dyn ApiClass> {

@@ -296,7 +296,7 @@ impl ApiClass for MessageApi {
         }
     }
 
-    fn state(&self) -> Dict {
+    fn attributes(&self) -> Vec<(&'static str, Value)> {
         let generated_ids = match &self.generated_ids {
             GeneratedIds::Given(given) => given.clone(),
             // A set equals only a set, whatever the order: shown sorted, equal sets are equal texts.
@@ -309,14 +309,14 @@ impl ApiClass for MessageApi {
                 },
             })),
         };
-        Dict::from_iter([
-            ("generated_ids".into(), generated_ids),
-            ("user_count".into(), self.user_count.clone()),
-            ("user_map".into(), self.user_map.clone()),
-            ("inbox".into(), self.inbox.clone()),
-            ("message_count".into(), self.message_count.clone()),
-            ("current_user".into(), self.current_user.clone()),
-        ])
+        vec![
+            ("generated_ids", generated_ids),
+            ("user_count", self.user_count.clone()),
+            ("user_map", self.user_map.clone()),
+            ("inbox", self.inbox.clone()),
+            ("message_count", self.message_count.clone()),
+            ("current_user", self.current_user.clone()),
+        ]
     }
 
     fn boxed_clone(&self) -> Box<dyn ApiClass> {

@@ -59,11 +59,17 @@ pub trait ApiClass: Any + Send {
 
     /// The state that the checker compares: every attribute whose name has no leading `_`, in the original's order.
     /// Cheap: values are shared, not copied.
-    fn state(&self) -> Dict;
+    fn attributes(&self) -> Vec<(&'static str, Value)>;
 
-    /// Whether the checker would call the two states equal (attribute by attribute, Python's `==`).
+    /// [`ApiClass::attributes`] as a dict.
+    fn state(&self) -> Dict {
+        self.attributes().into_iter().map(|(name, value)| (Value::str(name), value)).collect()
+    }
+
+    /// Whether the checker would call the two states equal (attribute by attribute, Python's `==`). Both are of one
+    /// class.
     fn same_state(&self, other: &dyn ApiClass) -> bool {
-        self.state() == other.state()
+        self.attributes() == other.attributes()
     }
 
     /// A copy whose further life is independent of this one.

@@ -207,12 +207,12 @@ impl ApiClass for TicketApi {
         }
     }
 
-    fn state(&self) -> Dict {
-        Dict::from_iter([
-            ("ticket_queue".into(), self.ticket_queue.clone()),
-            ("ticket_counter".into(), self.ticket_counter.clone()),
-            ("current_user".into(), self.current_user.clone()),
-        ])
+    fn attributes(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("ticket_queue", self.ticket_queue.clone()),
+            ("ticket_counter", self.ticket_counter.clone()),
+            ("current_user", self.current_user.clone()),
+        ]
     }
 
     fn boxed_clone(&self) -> Box<dyn ApiClass> {

@@ -190,18 +190,18 @@ impl ApiClass for TradingBot {
         }
     }
 
-    fn state(&self) -> Dict {
-        let mut state = Dict::new();
-        state.set("orders", self.orders.clone());
-        state.set("account_info", self.account_info.clone());
-        state.set("authenticated", self.authenticated.clone());
-        state.set("market_status", self.market_status.clone());
-        state.set("order_counter", self.order_counter.clone());
-        state.set("stocks", self.stocks.clone());
-        state.set("watch_list", self.watch_list.clone());
-        state.set("transaction_history", self.transaction_history.clone());
-        state.set("long_context", self.long_context.is_some());
-        state
+    fn attributes(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("orders", self.orders.clone()),
+            ("account_info", self.account_info.clone()),
+            ("authenticated", self.authenticated.clone()),
+            ("market_status", self.market_status.clone()),
+            ("order_counter", self.order_counter.clone()),
+            ("stocks", self.stocks.clone()),
+            ("watch_list", self.watch_list.clone()),
+            ("transaction_history", self.transaction_history.clone()),
+            ("long_context", self.long_context.is_some().into()),
+        ]
     }
 
     fn boxed_clone(&self) -> Box<dyn ApiClass> {

@@ -294,19 +294,19 @@ impl ApiClass for TravelApi {
         }
     }
 
-    fn state(&self) -> Dict {
-        let mut state = Dict::new();
-        state.set("credit_card_list", self.credit_card_list.clone());
-        state.set("booking_record", self.booking_record.clone());
-        state.set("access_token", self.access_token.clone());
-        state.set("token_type", self.token_type.clone());
-        state.set("token_expires_in", self.token_expires_in.clone());
-        state.set("token_scope", self.token_scope.clone());
-        state.set("user_first_name", self.user_first_name.clone());
-        state.set("user_last_name", self.user_last_name.clone());
-        state.set("budget_limit", self.budget_limit.clone());
-        state.set("long_context", self.long_context);
-        state
+    fn attributes(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("credit_card_list", self.credit_card_list.clone()),
+            ("booking_record", self.booking_record.clone()),
+            ("access_token", self.access_token.clone()),
+            ("token_type", self.token_type.clone()),
+            ("token_expires_in", self.token_expires_in.clone()),
+            ("token_scope", self.token_scope.clone()),
+            ("user_first_name", self.user_first_name.clone()),
+            ("user_last_name", self.user_last_name.clone()),
+            ("budget_limit", self.budget_limit.clone()),
+            ("long_context", self.long_context.into()),
+        ]
     }
 
     fn boxed_clone(&self) -> Box<dyn ApiClass> {
@@ -345,6 +345,10 @@ fn class_factor(class: &Value) -> Result<u32> {
 /// Flights cost twice as much on dates whose digits have an even sum. Anything iterable may be the date.
 fn date_factor(date: &Value) -> Result<u32> {
     let mut odd = false;
+    if let Some(text) = date.as_str().filter(|text| text.is_ascii()) {
+        let digits = text.bytes().filter(u8::is_ascii_digit).filter(|digit| digit % 2 == 1);
+        return Ok(if digits.count() % 2 == 1 { 1 } else { 2 });
+    }
     for part in ops::iterate(date)? {
         if number::is_digit(ops::text_for(&part, "isdigit")?) {
             odd ^= number::int(&part)?.bit(0);

@@ -294,20 +294,17 @@ impl ApiClass for TwitterApi {
         }
     }
 
-    fn state(&self) -> Dict {
-        [
-            ("username", &self.username),
-            ("password", &self.password),
-            ("authenticated", &self.authenticated),
-            ("tweets", &self.tweets),
-            ("comments", &self.comments),
-            ("retweets", &self.retweets),
-            ("following_list", &self.following_list),
-            ("tweet_counter", &self.tweet_counter),
+    fn attributes(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("username", self.username.clone()),
+            ("password", self.password.clone()),
+            ("authenticated", self.authenticated.clone()),
+            ("tweets", self.tweets.clone()),
+            ("comments", self.comments.clone()),
+            ("retweets", self.retweets.clone()),
+            ("following_list", self.following_list.clone()),
+            ("tweet_counter", self.tweet_counter.clone()),
         ]
-        .into_iter()
-        .map(|(name, value)| (Value::str(name), value.clone()))
-        .collect()
     }
 
     fn boxed_clone(&self) -> Box<dyn ApiClass> {

@@ -473,8 +473,8 @@ impl ApiClass for VehicleControlApi {
         }
     }
 
-    fn state(&self) -> Dict {
-        [
+    fn attributes(&self) -> Vec<(&'static str, Value)> {
+        vec![
             ("fuelLevel", self.fuel_level.clone()),
             ("batteryVoltage", self.battery_voltage.clone()),
             ("engine_state", self.engine_state.clone()),
@@ -496,9 +496,6 @@ impl ApiClass for VehicleControlApi {
             ("rearRightTirePressure", self.rear_right_tire_pressure.clone()),
             ("long_context", Value::Bool(self.long_context.is_some())),
         ]
-        .into_iter()
-        .map(|(name, value)| (Value::str(name), value))
-        .collect()
     }
 
     fn boxed_clone(&self) -> Box<dyn ApiClass> {

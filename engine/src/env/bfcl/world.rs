@@ -1,6 +1,5 @@
 //! A task's world: the instances of its API classes, and how a call string is executed on them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -8,7 +7,7 @@ use serde_json::Value as Json;
 use super::{ApiClass, LongContext, WorldSettings, class_entry};
 use crate::env::Environment;
 use crate::python::syntax::{self, Evaluated};
-use crate::python::{Exception, ExceptionKind, PythonVersion, Value, text};
+use crate::python::{Exception, ExceptionKind, PythonVersion, Signature, Value, text};
 use crate::task::TaskSpec;
 use crate::tool::{ToolCall, ToolResult};
 use crate::trace::StateDifference;
@@ -70,14 +69,13 @@ fn known_classes() -> String {
 pub struct BfclWorld {
     initial: Vec<Box<dyn ApiClass>>,
     instances: Vec<Box<dyn ApiClass>>,
-    /// Which instance has the method; where two classes share a name, the later one has it.
-    methods: Arc<HashMap<&'static str, usize>>,
+    long_context: Option<Arc<LongContext>>,
 }
 
 impl Clone for BfclWorld {
     fn clone(&self) -> Self {
         let copy = |instances: &[Box<dyn ApiClass>]| instances.iter().map(|instance| instance.boxed_clone()).collect();
-        Self { initial: copy(&self.initial), instances: copy(&self.instances), methods: self.methods.clone() }
+        Self { initial: copy(&self.initial), instances: copy(&self.instances), long_context: self.long_context.clone() }
     }
 }
 
@@ -92,8 +90,7 @@ impl BfclWorld {
         };
         let settings = WorldSettings { long_context, python: context.python, today: context.today };
         let mut initial = Vec::with_capacity(task.classes.len());
-        let mut methods = HashMap::new();
-        for (index, class) in task.classes.iter().enumerate() {
+        for class in &task.classes {
             let entry = class_entry(class)
                 .ok_or_else(|| WorldError::UnknownClass { task: task.id.clone(), class: class.clone() })?;
             let scenario = task.initial_config.get(class).map(Value::from_json);
@@ -103,42 +100,46 @@ impl BfclWorld {
                 class: class.clone(),
                 exception,
             })?;
-            methods.extend(instance.signatures().iter().map(|signature| (signature.name, index)));
             initial.push(instance);
         }
         let instances = initial.iter().map(|instance| instance.boxed_clone()).collect();
-        Ok(Self { initial, instances, methods: Arc::new(methods) })
+        Ok(Self { initial, instances, long_context: settings.long_context })
     }
 
     /// Executes a call string as the official harness would, and gives the result's text.
     pub fn execute(&mut self, call: &str) -> String {
         match self.evaluate(call) {
-            Ok(value) => text::result_text(&value),
+            Ok(value) => match &self.long_context {
+                Some(data) => text::result_text_with(&value, data.json()),
+                None => text::result_text(&value),
+            },
             Err(exception) => format!("Error during execution: {exception}"),
         }
     }
 
     fn evaluate(&mut self, call: &str) -> crate::python::Result<Value> {
-        let is_known = |name: &str| self.methods.contains_key(name);
+        let is_known = |name: &str| self.method(name).is_some();
         if let Some(name) = syntax::forbidden_name(call, is_known) {
             return Err(Exception::new(ExceptionKind::Other, format!("Function call {name} is not allowed.")));
         }
         match syntax::evaluate(call, is_known)? {
             Evaluated::Literal(value) => Ok(value),
             Evaluated::Call(parsed) => {
-                let index = *self.methods.get(parsed.name.as_str()).ok_or_else(|| {
+                let (index, signature) = self.method(&parsed.name).ok_or_else(|| {
                     Exception::new(ExceptionKind::Name, format!("name '{}' is not defined", parsed.name))
                 })?;
                 let instance = &mut self.instances[index];
-                let signature = instance
-                    .signatures()
-                    .iter()
-                    .find(|signature| signature.name == parsed.name)
-                    .expect("the table of methods was made from the signatures");
                 let arguments = signature.bind(instance.class_name(), parsed.arguments)?;
                 instance.invoke(signature.name, &arguments)
             }
         }
+    }
+
+    /// Which instance has the method; where two classes share a name, the later one has it.
+    fn method(&self, name: &str) -> Option<(usize, &'static Signature)> {
+        self.instances.iter().enumerate().rev().find_map(|(index, instance)| {
+            instance.signatures().iter().find(|signature| signature.name == name).map(|signature| (index, signature))
+        })
     }
 
     /// The instances in the order of the task's classes.
