@@ -193,7 +193,7 @@ mod tests {
             id: "example".into(),
             category: "base".into(),
             classes: vec!["GorillaFileSystem".into()],
-            initial_config: config.as_object().cloned().unwrap_or_default(),
+            initial_config: serde_json::from_value(config).expect("a config is an object"),
             turns: vec![turn(&["touch(file_name='a')", "ls()"]), turn(&[]), turn(&["touch(file_name='b')"])],
             ..TaskSpec::default()
         }

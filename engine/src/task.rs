@@ -1,10 +1,11 @@
 //! Tasks: what a conversation asks for, in which world, and what would be right.
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
 
 use crate::message::Message;
+use crate::python::Value;
 use crate::tool::ToolSpec;
 
 /// What a turn of a task brings, and its ground truth.
@@ -32,8 +33,9 @@ pub struct TaskSpec {
     pub category: String,
     /// API classes whose functions the world offers, in order.
     pub classes: Vec<String>,
-    /// Initial state of each class; a class may be missing and then starts from its defaults.
-    pub initial_config: Map<String, Json>,
+    /// Initial state of each class; a class may be missing and then starts from its defaults. Kept as the values that the
+    /// worlds work on, so that making a world shares them instead of reading them anew.
+    pub initial_config: IndexMap<String, Value>,
     /// All tools of the task, held-out ones too.
     #[serde(default)]
     pub tools: Vec<ToolSpec>,

@@ -945,7 +945,7 @@ fn context_values(task: &TaskSpec) -> Vec<String> {
     }
     let mut values = Vec::new();
     for config in task.initial_config.values() {
-        collect(&mut values, config);
+        collect(&mut values, &config.to_json());
     }
     values
 }

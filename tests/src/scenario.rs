@@ -9,7 +9,7 @@ use serde::Deserialize;
 struct Entry {
     id: String,
     involved_classes: Vec<String>,
-    initial_config: serde_json::Map<String, serde_json::Value>,
+    initial_config: indexmap::IndexMap<String, parl_mt::python::Value>,
     ground_truth: Vec<Vec<String>>,
 }
 

@@ -15,7 +15,7 @@ fn task(classes: &[&str], config: Json) -> TaskSpec {
     TaskSpec {
         id: "deviation_0".to_owned(),
         classes: classes.iter().map(|class| (*class).to_owned()).collect(),
-        initial_config: config.as_object().expect("a config is an object").clone(),
+        initial_config: serde_json::from_value(config).expect("a config is an object"),
         ..TaskSpec::default()
     }
 }

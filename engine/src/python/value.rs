@@ -2,6 +2,7 @@
 //! snapshot and comparing two states cost next to nothing. Aliasing between two Python variables is therefore *not*
 //! represented; the worlds that show it (the file system) keep their own arena.
 
+use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -9,6 +10,8 @@ use indexmap::{Equivalent, IndexMap};
 use num_bigint::BigInt;
 use num_traits::{FromPrimitive, ToPrimitive};
 use rustc_hash::FxBuildHasher;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::exception::{Exception, Result};
 use super::text;
@@ -218,6 +221,34 @@ impl Value {
                 .collect::<serde_json::Map<_, _>>()
                 .into(),
         }
+    }
+}
+
+/// As the JSON of [`Value::to_json`].
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.to_json().serialize(serializer)
+    }
+}
+
+/// From any JSON, as [`Value::from_json`].
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        serde_json::Value::deserialize(deserializer).map(|json| Self::from_json(&json))
+    }
+}
+
+impl JsonSchema for Value {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Value".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        serde_json::Value::json_schema(generator)
     }
 }
 

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde::Deserialize;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
 use super::{BfclContext, CLASSES, LongContext};
 use crate::message::Message;
+use crate::python::Value;
 use crate::task::{TaskSpec, TaskTurn};
 use crate::tool::ToolSpec;
 
@@ -185,7 +187,7 @@ struct TaskEntry {
     category: Option<String>,
     question: Vec<Vec<Message>>,
     #[serde(default)]
-    initial_config: Map<String, Json>,
+    initial_config: IndexMap<String, Value>,
     involved_classes: Vec<String>,
     #[serde(default)]
     missed_function: BTreeMap<String, Vec<String>>,

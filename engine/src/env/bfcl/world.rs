@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::{ApiClass, LongContext, WorldSettings, class_entry};
 use crate::env::Environment;
 use crate::python::syntax::{self, Evaluated};
-use crate::python::{Exception, ExceptionKind, PythonVersion, Signature, Value, text};
+use crate::python::{Dict, Exception, ExceptionKind, PythonVersion, Signature, Value, text};
 use crate::task::TaskSpec;
 use crate::tool::{ToolCall, ToolResult};
 use crate::trace::StateDifference;
@@ -89,13 +89,13 @@ impl BfclWorld {
             None
         };
         let settings = WorldSettings { long_context, python: context.python, today: context.today };
+        let defaults = Dict::new();
         let mut initial = Vec::with_capacity(task.classes.len());
         for class in &task.classes {
             let entry = class_entry(class)
                 .ok_or_else(|| WorldError::UnknownClass { task: task.id.clone(), class: class.clone() })?;
-            let scenario = task.initial_config.get(class).map(Value::from_json);
-            let scenario = scenario.as_ref().and_then(Value::as_dict).cloned().unwrap_or_default();
-            let instance = (entry.create)(&scenario, &settings).map_err(|exception| WorldError::BadScenario {
+            let scenario = task.initial_config.get(class).and_then(Value::as_dict).unwrap_or(&defaults);
+            let instance = (entry.create)(scenario, &settings).map_err(|exception| WorldError::BadScenario {
                 task: task.id.clone(),
                 class: class.clone(),
                 exception,
