@@ -8,6 +8,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Progress-aware multi-turn function calling: see it, learn it, train it.
 #[derive(Parser)]
 #[command(name = "parl", version, after_help = EXAMPLES)]

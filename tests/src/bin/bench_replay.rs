@@ -16,6 +16,10 @@ use parl_mt::task::TaskSpec;
 use parl_tests::mutate::ground_truth;
 use parl_tests::peer::Peer;
 
+/// As in `parl`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Rounds unless the first argument says otherwise.
 const ROUNDS: usize = 7;
 
