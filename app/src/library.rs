@@ -1,46 +1,40 @@
 //! The tasks that the page knows, and which of them are listed.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use parl_mt::task::TaskSpec;
-use serde::Deserialize;
+use parl_mt::task::{TaskSpec, TaskSummary};
 
 use crate::view::{Source, View};
 
 /// A task in the list. BFCL tasks of the native server are fetched when opened.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// The task's id, unique in its source.
-    pub id: String,
-    /// A few words; empty for BFCL's own.
-    #[serde(default)]
-    pub title: String,
-    /// Its group.
-    pub category: String,
-    /// The API classes involved.
-    pub classes: Vec<String>,
-    /// How many turns it has.
-    pub turns: usize,
+    /// What the list shows of it.
+    pub summary: TaskSummary,
     /// Where it comes from.
-    #[serde(skip)]
     pub source: Source,
     /// The task, once it is here.
-    #[serde(skip)]
     pub task: Option<Arc<TaskSpec>>,
+}
+
+impl Deref for Entry {
+    type Target = TaskSummary;
+
+    fn deref(&self) -> &TaskSummary {
+        &self.summary
+    }
 }
 
 impl Entry {
     /// The entry of a task that is here.
     pub fn of(task: TaskSpec, source: Source) -> Self {
-        Self {
-            id: task.id.clone(),
-            title: task.title.clone(),
-            category: task.category.clone(),
-            classes: task.classes.clone(),
-            turns: task.turns.len(),
-            source,
-            task: Some(Arc::new(task)),
-        }
+        Self { summary: TaskSummary::from(&task), source, task: Some(Arc::new(task)) }
+    }
+
+    /// The entry of a task that the native server has.
+    pub fn elsewhere(summary: TaskSummary) -> Self {
+        Self { summary, source: Source::Bfcl, task: None }
     }
 
     /// What the list shows first.
@@ -101,10 +95,10 @@ mod tests {
 
     #[test]
     fn filters_combine() {
-        let entry: Entry = serde_json::from_str(
+        let summary = serde_json::from_str(
             r#"{"id": "multi_turn_base_3", "title": "Book a flight", "category": "base", "classes": ["TravelAPI"], "turns": 2}"#,
-        )
-        .unwrap();
+        );
+        let entry = Entry::elsewhere(summary.unwrap());
         let listed = |query: &str| entry.is_listed(&View::from_query(query));
         assert!(listed(""));
         assert!(listed("search=FLIGHT+base_3&category=base&class=TravelAPI"));

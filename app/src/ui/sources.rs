@@ -6,7 +6,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use parl_mt::env::bfcl::LongContext;
 use parl_mt::env::bfcl::data::read_tasks;
-use parl_mt::task::TaskSpec;
+use parl_mt::task::{TaskSpec, TaskSummary};
 use wasm_bindgen::JsCast as _;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::Response;
@@ -91,10 +91,10 @@ async fn has_server() -> bool {
 async fn load_summaries(session: Session) {
     let entries = fetch("api/bfcl/tasks")
         .await
-        .and_then(|text| serde_json::from_str::<Vec<Entry>>(&text).map_err(|error| error.to_string()));
+        .and_then(|text| serde_json::from_str::<Vec<TaskSummary>>(&text).map_err(|error| error.to_string()));
     match entries {
         Ok(entries) => session.library.update(|library| {
-            let entries = entries.into_iter().map(|entry| Arc::new(Entry { source: Source::Bfcl, ..entry }));
+            let entries = entries.into_iter().map(|entry| Arc::new(Entry::elsewhere(entry)));
             library.entries.extend(entries);
         }),
         Err(reason) => session.notify(Notice::error(format!("BFCL's tasks could not be listed: {reason}"))),
@@ -113,7 +113,7 @@ async fn load_task(session: Session, id: &str) -> Result<(), String> {
     session.library.update(|library| {
         let place = library.entries.iter_mut().find(|entry| entry.source == Source::Bfcl && entry.id == task.id);
         if let Some(entry) = place {
-            *entry = Arc::new(Entry { title: entry.title.clone(), ..Entry::of(task, Source::Bfcl) });
+            *entry = Arc::new(Entry::of(task, Source::Bfcl));
         }
     });
     Ok(())
