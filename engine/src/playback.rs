@@ -67,7 +67,8 @@ pub struct Playback {
 }
 
 impl Playback {
-    /// Plays `trajectory` on a fresh world of `task`. Empty steps are dropped, as the checker does.
+    /// Plays `trajectory` on a fresh world of `task`. Steps without calls are dropped. A step whose only call is the empty
+    /// text stays, as somebody may be typing it; the scorer drops that too (`is_empty_step`).
     pub fn new(
         task: &TaskSpec,
         trajectory: &Trajectory,

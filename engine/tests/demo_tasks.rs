@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use parl_mt::env::bfcl::data::read_tasks;
-use parl_mt::env::bfcl::{BfclContext, CLASSES, WorldSettings, score_trajectory};
+use parl_mt::env::bfcl::{BfclContext, CLASSES, score_trajectory};
 use parl_mt::python::{Default, Dict};
 use parl_mt::task::TaskSpec;
 use parl_mt::tool::ToolSpec;
@@ -80,7 +80,7 @@ fn tool_specs_have_the_parameters_of_the_classes() {
     let tools: BTreeMap<String, Vec<ToolSpec>> = serde_json::from_str(TOOLS).expect("tools.json reads");
     assert_eq!(tools.values().map(Vec::len).sum::<usize>(), 128);
     for class in CLASSES {
-        let instance = (class.create)(&Dict::new(), &WorldSettings::default()).expect("defaults load");
+        let instance = (class.create)(&Dict::new(), &BfclContext::default()).expect("defaults load");
         let specs = tools.get(class.name).unwrap_or_else(|| panic!("no tools of {}", class.name));
         assert_eq!(specs.len(), instance.signatures().len(), "{}", class.name);
         for signature in instance.signatures() {

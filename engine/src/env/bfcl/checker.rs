@@ -1,7 +1,8 @@
 //! BFCL's multi-turn checker: after each turn, the model's world must equal the ground truth's, and the results of the
 //! ground truth's calls must be among the model's results so far.
 
-use super::world::{BfclContext, BfclWorld, WorldError};
+use super::BfclContext;
+use super::world::{BfclWorld, WorldError};
 use crate::agent::Trajectory;
 use crate::env::Environment;
 use crate::task::TaskSpec;

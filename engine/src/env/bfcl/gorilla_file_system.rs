@@ -11,7 +11,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-use super::{ApiClass, LongContext, WorldSettings};
+use super::{ApiClass, BfclContext, LongContext};
 use crate::python::call::{method, optional, required};
 use crate::python::{Default, Dict, Exception, ExceptionKind, Result, Signature, Value, ops, strings, text};
 
@@ -298,7 +298,7 @@ pub struct GorillaFileSystem {
 impl GorillaFileSystem {
     /// An instance in the scenario's state. Only the first of the scenario's roots is loaded; without one, the root is
     /// empty and its name is `/`.
-    pub fn create(scenario: &Dict, settings: &WorldSettings) -> Result<Box<dyn ApiClass>> {
+    pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
         let long_context = settings.long_context.as_deref();
         let mut arena = Arena::default();
         let root = match scenario.get("root") {
@@ -803,13 +803,13 @@ impl ApiClass for GorillaFileSystem {
 mod tests {
     use super::*;
 
-    fn with_settings(scenario: serde_json::Value, settings: &WorldSettings) -> Result<Box<dyn ApiClass>> {
+    fn with_settings(scenario: serde_json::Value, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
         GorillaFileSystem::create(Value::from_json(&scenario).as_dict().unwrap(), settings)
     }
 
     fn with_root(contents: serde_json::Value) -> Box<dyn ApiClass> {
         let root = serde_json::json!({"root": {"home": {"type": "directory", "contents": contents}}});
-        with_settings(root, &WorldSettings::default()).unwrap()
+        with_settings(root, &BfclContext::default()).unwrap()
     }
 
     fn answer(files: &mut dyn ApiClass, method: &str, arguments: &[Value]) -> String {
@@ -837,7 +837,7 @@ mod tests {
         assert_eq!(run(&mut *files, &["mkdir a", "cd a", "pwd"]), r#"{"current_working_directory": "/home/a"}"#);
         assert_eq!(run(&mut *files, &["cd .."]), "{}");
         assert!(run(&mut *files, &["cd .."]).contains("already the root"));
-        let mut files = with_settings(serde_json::json!({}), &WorldSettings::default()).unwrap();
+        let mut files = with_settings(serde_json::json!({}), &BfclContext::default()).unwrap();
         assert_eq!(run(&mut *files, &["pwd"]), r#"{"current_working_directory": "//"}"#);
     }
 
@@ -947,9 +947,9 @@ mod tests {
             ("FILE_CONTENT_EXTENSION".to_owned(), "++".into()),
             ("POPULATE_FILE_EXTENSION".to_owned(), Value::list(["x.jpg".into()])),
         ];
-        let settings = WorldSettings {
+        let settings = BfclContext {
             long_context: Some(Arc::new(LongContext::from_constants(constants))),
-            ..WorldSettings::default()
+            ..BfclContext::default()
         };
         let root = |content: serde_json::Value| {
             serde_json::json!({"root": {"home": {"type": "directory", "contents": {

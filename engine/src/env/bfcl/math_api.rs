@@ -1,6 +1,6 @@
 //! `MathAPI`: arithmetic on whatever arguments a call brings. It has no state.
 
-use super::{ApiClass, WorldSettings};
+use super::{ApiClass, BfclContext};
 use crate::python::call::{Default, Parameter, Signature, method, optional, required};
 use crate::python::{self, Dict, Exception, ExceptionKind, PythonVersion, Value, decimal, mpf, number, ops, text};
 
@@ -40,7 +40,7 @@ pub struct MathApi {
 
 impl MathApi {
     /// A fresh instance; there is no scenario to load.
-    pub fn create(_scenario: &Dict, settings: &WorldSettings) -> python::Result<Box<dyn ApiClass>> {
+    pub fn create(_scenario: &Dict, settings: &BfclContext) -> python::Result<Box<dyn ApiClass>> {
         Ok(Box::new(Self { python: settings.python }))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{ApiClass, WorldSettings};
+use super::{ApiClass, BfclContext};
 use crate::python::call::{method, required};
 use crate::python::{
     Dict, Exception, ExceptionKind, Opaque, PythonVersion, Random, Result, Signature, Value, ops, strings, text,
@@ -49,7 +49,7 @@ pub struct MessageApi {
 
 impl MessageApi {
     /// An instance in the scenario's state; what the scenario leaves out has the class's default.
-    pub fn create(scenario: &Dict, settings: &WorldSettings) -> Result<Box<dyn ApiClass>> {
+    pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
         let value_or = |key: &str, default: fn() -> Value| scenario.get(key).cloned().unwrap_or_else(default);
         Ok(Box::new(Self {
             random: Random::from_value(&value_or("random_seed", || Value::int(DEFAULT_SEED)))?,
@@ -330,7 +330,7 @@ mod tests {
 
     fn with_scenario(scenario: serde_json::Value) -> Box<dyn ApiClass> {
         let scenario = Value::from_json(&scenario);
-        MessageApi::create(scenario.as_dict().unwrap(), &WorldSettings::default()).unwrap()
+        MessageApi::create(scenario.as_dict().unwrap(), &BfclContext::default()).unwrap()
     }
 
     fn answer(messages: &mut dyn ApiClass, method: &str, arguments: &[Value]) -> String {

@@ -21,17 +21,18 @@ mod world;
 pub use checker::{Checker, Score, score_trajectory};
 pub use data::BfclData;
 pub use long_context::{LongContext, LongContextError};
-pub use world::{BfclContext, BfclWorld, WorldError};
+pub use world::{BfclWorld, WorldError};
 
 use std::any::Any;
 use std::sync::Arc;
 
 use crate::python::{self, Dict, PythonVersion, Signature, Value};
 
-/// What an API class may know besides its scenario. Nothing here is global.
+/// What worlds and their classes may know besides a task and its scenario. Nothing here is global.
 #[derive(Clone, Debug)]
-pub struct WorldSettings {
-    /// The long_context category's extra data; `None` in the other categories.
+pub struct BfclContext {
+    /// Extra data of the long_context category, where it has been loaded. A world hands it to its classes only when its
+    /// task is of that category.
     pub long_context: Option<Arc<LongContext>>,
     /// Which CPython to follow.
     pub python: PythonVersion,
@@ -39,7 +40,7 @@ pub struct WorldSettings {
     pub today: (i32, u32, u32),
 }
 
-impl std::default::Default for WorldSettings {
+impl std::default::Default for BfclContext {
     fn default() -> Self {
         Self { long_context: None, python: PythonVersion::default(), today: (2026, 3, 23) }
     }
@@ -83,7 +84,7 @@ pub struct ClassEntry {
     /// The file with its function docs, below `multi_turn_func_doc/`.
     pub doc_file: &'static str,
     /// Makes an instance. Fails as the original's `_load_scenario` would.
-    pub create: fn(scenario: &Dict, settings: &WorldSettings) -> python::Result<Box<dyn ApiClass>>,
+    pub create: fn(scenario: &Dict, context: &BfclContext) -> python::Result<Box<dyn ApiClass>>,
 }
 
 /// All classes. Adding one means adding its file and one entry here.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ApiClass, WorldSettings};
+use super::{ApiClass, BfclContext};
 use crate::python::call::{method, optional, required};
 use crate::python::{Default, Dict, Exception, Result, Signature, Value, ops, text};
 
@@ -34,7 +34,7 @@ pub struct TicketApi {
 
 impl TicketApi {
     /// An instance in the scenario's state; what the scenario leaves out has the class's default.
-    pub fn create(scenario: &Dict, _settings: &WorldSettings) -> Result<Box<dyn ApiClass>> {
+    pub fn create(scenario: &Dict, _settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
         let value_or = |key: &str, default: Value| scenario.get(key).cloned().unwrap_or(default);
         Ok(Box::new(Self {
             ticket_queue: value_or("ticket_queue", Value::list([])),
@@ -226,7 +226,7 @@ mod tests {
 
     fn with_scenario(scenario: serde_json::Value) -> Box<dyn ApiClass> {
         let scenario = Value::from_json(&scenario);
-        TicketApi::create(scenario.as_dict().unwrap(), &WorldSettings::default()).unwrap()
+        TicketApi::create(scenario.as_dict().unwrap(), &BfclContext::default()).unwrap()
     }
 
     fn answer(tickets: &mut dyn ApiClass, method: &str, arguments: &[Value]) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ApiClass, LongContext, WorldSettings};
+use super::{ApiClass, BfclContext, LongContext};
 use crate::python::call::{Default, Signature, method, optional, required};
 use crate::python::{DateTime, Dict, Exception, Random, Result, Value, number, ops, text};
 
@@ -125,7 +125,7 @@ pub struct TradingBot {
 }
 
 /// Makes a [`TradingBot`] from its part of a scenario.
-pub fn create(scenario: &Dict, settings: &WorldSettings) -> Result<Box<dyn ApiClass>> {
+pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
     let given = |key: &str, default: fn() -> Value| scenario.get(key).cloned().unwrap_or_else(default);
     Ok(Box::new(TradingBot {
         orders: number_order_ids(&given("orders", default_orders))?,
@@ -525,7 +525,7 @@ mod tests {
 
     fn bot(scenario: &[(&str, Value)], long_context: Option<LongContext>) -> Box<dyn ApiClass> {
         let scenario = scenario.iter().map(|(key, value)| (Value::str(key), value.clone())).collect();
-        let settings = WorldSettings { long_context: long_context.map(Arc::new), ..std::default::Default::default() };
+        let settings = BfclContext { long_context: long_context.map(Arc::new), ..std::default::Default::default() };
         create(&scenario, &settings).unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ApiClass, WorldSettings};
+use super::{ApiClass, BfclContext};
 use crate::python::call::{Default, Signature, method, optional, required};
 use crate::python::{DateTime, Dict, Exception, ExceptionKind, Random, Result, Value, number, ops, text};
 
@@ -216,7 +216,7 @@ pub struct TravelApi {
 }
 
 /// Makes a [`TravelApi`] from its part of a scenario.
-pub fn create(scenario: &Dict, settings: &WorldSettings) -> Result<Box<dyn ApiClass>> {
+pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
     let given = |key: &str, default: fn() -> Value| scenario.get(key).cloned().unwrap_or_else(default);
     let or_none = |key: &str| given(key, || Value::None);
     let empty_dict = || Value::Dict(Arc::default());
@@ -685,7 +685,7 @@ mod tests {
             ("booking_record", Value::dict([("old", Value::dict([("travel_cost", Value::int(5))]))])),
         ];
         let scenario = scenario.into_iter().map(|(key, value)| (Value::str(key), value)).collect();
-        create(&scenario, &WorldSettings { today: (2026, 3, 23), ..std::default::Default::default() }).unwrap()
+        create(&scenario, &BfclContext { today: (2026, 3, 23), ..std::default::Default::default() }).unwrap()
     }
 
     fn call(travel: &mut dyn ApiClass, method: &str, arguments: &[Value]) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ApiClass, WorldSettings};
+use super::{ApiClass, BfclContext};
 use crate::python::call::{method, optional, required};
 use crate::python::number::int;
 use crate::python::text::str;
@@ -48,7 +48,7 @@ pub struct TwitterApi {
 impl TwitterApi {
     /// Loads a scenario. What it leaves out has the class's default. Only the keys of `tweets` become ints: comments
     /// that a scenario brings keep text keys, so no call finds them.
-    pub fn from_scenario(scenario: &Dict, _settings: &WorldSettings) -> python::Result<Self> {
+    pub fn from_scenario(scenario: &Dict, _settings: &BfclContext) -> python::Result<Self> {
         let attribute = |name: &str, default: Value| scenario.get(name).cloned().unwrap_or(default);
         let empty_dict = || Value::dict::<&str>([]);
         let mut tweets = Dict::new();
@@ -259,7 +259,7 @@ fn lower(text: &Value) -> python::Result<String> {
 }
 
 /// Makes an instance from a scenario, as the original's `_load_scenario` does.
-pub fn create(scenario: &Dict, settings: &WorldSettings) -> python::Result<Box<dyn ApiClass>> {
+pub fn create(scenario: &Dict, settings: &BfclContext) -> python::Result<Box<dyn ApiClass>> {
     Ok(Box::new(TwitterApi::from_scenario(scenario, settings)?))
 }
 
@@ -319,7 +319,7 @@ mod tests {
 
     fn network(scenario: impl IntoIterator<Item = (&'static str, Value)>) -> TwitterApi {
         let scenario = scenario.into_iter().map(|(name, value)| (Value::str(name), value)).collect();
-        TwitterApi::from_scenario(&scenario, &WorldSettings::default()).expect("a valid scenario")
+        TwitterApi::from_scenario(&scenario, &BfclContext::default()).expect("a valid scenario")
     }
 
     fn call(network: &mut TwitterApi, method: &str, arguments: &[Value]) -> String {
@@ -421,7 +421,7 @@ mod tests {
     #[test]
     fn a_scenario_with_a_wrong_id_does_not_load() {
         let scenario = [(Value::str("tweets"), Value::dict([("x", Value::None)]))].into_iter().collect();
-        let error = TwitterApi::from_scenario(&scenario, &WorldSettings::default()).expect_err("'x' is no int");
+        let error = TwitterApi::from_scenario(&scenario, &BfclContext::default()).expect_err("'x' is no int");
         assert_eq!(error.message, "invalid literal for int() with base 10: 'x'");
     }
 }

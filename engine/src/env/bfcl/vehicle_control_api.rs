@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ApiClass, LongContext, WorldSettings};
+use super::{ApiClass, BfclContext, LongContext};
 use crate::python::call::{method, optional, required};
 use crate::python::number::float;
 use crate::python::{self, Default, Dict, Random, Signature, Value, ops};
@@ -116,7 +116,7 @@ pub struct VehicleControlApi {
 
 impl VehicleControlApi {
     /// Loads a scenario. What it leaves out has the class's default.
-    pub fn from_scenario(scenario: &Dict, settings: &WorldSettings) -> python::Result<Self> {
+    pub fn from_scenario(scenario: &Dict, settings: &BfclContext) -> python::Result<Self> {
         let attribute = |name: &str, default: Value| scenario.get(name).cloned().unwrap_or(default);
         let number = |name: &str, default: f64| attribute(name, Value::Float(default));
         let text = |name: &str, default: &str| attribute(name, Value::str(default));
@@ -422,7 +422,7 @@ fn zipcode(city: &Value) -> Value {
 }
 
 /// Makes an instance from a scenario, as the original's `_load_scenario` does.
-pub fn create(scenario: &Dict, settings: &WorldSettings) -> python::Result<Box<dyn ApiClass>> {
+pub fn create(scenario: &Dict, settings: &BfclContext) -> python::Result<Box<dyn ApiClass>> {
     Ok(Box::new(VehicleControlApi::from_scenario(scenario, settings)?))
 }
 
@@ -510,7 +510,7 @@ mod tests {
 
     fn car(scenario: impl IntoIterator<Item = (&'static str, Value)>) -> VehicleControlApi {
         let scenario = scenario.into_iter().map(|(name, value)| (Value::str(name), value)).collect();
-        VehicleControlApi::from_scenario(&scenario, &WorldSettings::default()).expect("a valid scenario")
+        VehicleControlApi::from_scenario(&scenario, &BfclContext::default()).expect("a valid scenario")
     }
 
     fn call(car: &mut VehicleControlApi, method: &str, arguments: &[Value]) -> String {
@@ -614,9 +614,9 @@ mod tests {
             "LONG_WEATHER_EXTENSION" => (name.to_owned(), Value::dict([("-1_day", Value::None)])),
             _ => (name.to_owned(), Value::str("long")),
         });
-        let settings = WorldSettings {
+        let settings = BfclContext {
             long_context: Some(Arc::new(LongContext::from_constants(constants))),
-            ..WorldSettings::default()
+            ..BfclContext::default()
         };
         let mut car = VehicleControlApi::from_scenario(&Dict::new(), &settings).expect("an empty scenario is valid");
         assert_eq!(

@@ -4,31 +4,13 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::{ApiClass, LongContext, WorldSettings, class_entry};
+use super::{ApiClass, BfclContext, LongContext, class_entry};
 use crate::env::Environment;
 use crate::python::syntax::{self, Evaluated};
-use crate::python::{Dict, Exception, ExceptionKind, PythonVersion, Signature, Value, text};
+use crate::python::{Dict, Exception, ExceptionKind, Signature, Value, text};
 use crate::task::TaskSpec;
 use crate::tool::{ToolCall, ToolResult};
 use crate::trace::StateDifference;
-
-/// What BFCL's worlds share in a process: the long_context data, the Python to follow, today's date.
-#[derive(Clone, Debug)]
-pub struct BfclContext {
-    /// Extra data of the long_context category, where it has been loaded.
-    pub long_context: Option<Arc<LongContext>>,
-    /// Which CPython to follow.
-    pub python: PythonVersion,
-    /// What `datetime.today()` answers (year, month, day).
-    pub today: (i32, u32, u32),
-}
-
-impl Default for BfclContext {
-    fn default() -> Self {
-        let WorldSettings { python, today, .. } = WorldSettings::default();
-        Self { long_context: None, python, today }
-    }
-}
 
 /// Why a task's world cannot be made. A mistake in the task, not the model's.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -88,14 +70,14 @@ impl BfclWorld {
         } else {
             None
         };
-        let settings = WorldSettings { long_context, python: context.python, today: context.today };
+        let context = BfclContext { long_context, ..*context };
         let defaults = Dict::new();
         let mut initial = Vec::with_capacity(task.classes.len());
         for class in &task.classes {
             let entry = class_entry(class)
                 .ok_or_else(|| WorldError::UnknownClass { task: task.id.clone(), class: class.clone() })?;
             let scenario = task.initial_config.get(class).and_then(Value::as_dict).unwrap_or(&defaults);
-            let instance = (entry.create)(scenario, &settings).map_err(|exception| WorldError::BadScenario {
+            let instance = (entry.create)(scenario, &context).map_err(|exception| WorldError::BadScenario {
                 task: task.id.clone(),
                 class: class.clone(),
                 exception,
@@ -103,7 +85,7 @@ impl BfclWorld {
             initial.push(instance);
         }
         let instances = initial.iter().map(|instance| instance.boxed_clone()).collect();
-        Ok(Self { initial, instances, long_context: settings.long_context })
+        Ok(Self { initial, instances, long_context: context.long_context })
     }
 
     /// Executes a call string as the official harness would, and gives the result's text.
