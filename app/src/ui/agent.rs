@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use parl_mt::tool::ToolSpec;
 
 use super::session::use_session;
-use super::shared::{Icon, count, highlighted};
+use super::shared::{Icon, Suggestions, count, highlighted};
 use crate::call_text::complete;
 use crate::form::{Field, Kind, call_string, fields};
 use crate::view::Mode;
@@ -291,6 +291,12 @@ fn CallInput(tools: Memo<Vec<ToolSpec>>, send: Callback<String>) -> impl IntoVie
             draft.set(String::new());
         }
     };
+    let choose = move |template: String| {
+        draft.set(template);
+        if let Some(field) = field.get_untracked() {
+            let _ = field.focus();
+        }
+    };
     view! {
         <div class="call-form">
             <div class="call-preview">
@@ -317,31 +323,7 @@ fn CallInput(tools: Memo<Vec<ToolSpec>>, send: Callback<String>) -> impl IntoVie
                     "Send the call"
                 </button>
             </div>
-            <div class="suggestions" role="group" aria-label="Functions">
-                {move || {
-                    suggestions
-                        .get()
-                        .into_iter()
-                        .map(|one| {
-                            let template = one.template.clone();
-                            view! {
-                                <button
-                                    class="chip"
-                                    title=one.description
-                                    on:click=move |_| {
-                                        draft.set(template.clone());
-                                        if let Some(field) = field.get_untracked() {
-                                            let _ = field.focus();
-                                        }
-                                    }
-                                >
-                                    {one.name}
-                                </button>
-                            }
-                        })
-                        .collect_view()
-                }}
-            </div>
+            <Suggestions suggestions choose=choose />
         </div>
     }
 }

@@ -8,7 +8,7 @@ use leptos::prelude::*;
 use parl_mt::diff::StateChange;
 
 use super::session::{Place, Session, use_session};
-use super::shared::{Icon, highlighted};
+use super::shared::{Icon, Suggestions, highlighted};
 use crate::call_text::complete;
 use crate::moments::Moment;
 use crate::results::readable;
@@ -229,6 +229,12 @@ fn Editor(place: Place) -> impl IntoView {
         let tools = session.task.get();
         tools.map(|task| complete(&draft.get(), &task.tools, SUGGESTIONS)).unwrap_or_default()
     });
+    let choose = move |template: String| {
+        type_in(template);
+        if let Some(field) = field.get_untracked() {
+            let _ = field.focus();
+        }
+    };
     view! {
         <div class="editor">
             <textarea
@@ -254,31 +260,7 @@ fn Editor(place: Place) -> impl IntoView {
                 }
             ></textarea>
             <div class="editor-tools">
-                <div class="suggestions" role="group" aria-label="Functions">
-                    {move || {
-                        suggestions
-                            .get()
-                            .into_iter()
-                            .map(|one| {
-                                let template = one.template.clone();
-                                view! {
-                                    <button
-                                        class="chip"
-                                        title=one.description
-                                        on:click=move |_| {
-                                            type_in(template.clone());
-                                            if let Some(field) = field.get_untracked() {
-                                                let _ = field.focus();
-                                            }
-                                        }
-                                    >
-                                        {one.name}
-                                    </button>
-                                }
-                            })
-                            .collect_view()
-                    }}
-                </div>
+                <Suggestions suggestions choose=choose />
                 <button class="small" on:click=move |_| escape()>"Cancel"</button>
                 <button class="small primary" on:click=move |_| close(draft.get_untracked())>"Keep"</button>
             </div>

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::session::use_session;
-use crate::call_text::{Token, tokens};
+use crate::call_text::{Suggestion, Token, tokens};
 
 /// A message to the visitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,31 @@ impl Notice {
     /// Something went wrong.
     pub fn error(text: impl Into<String>) -> Self {
         Self { is_error: true, text: text.into() }
+    }
+}
+
+/// Functions that fit what has been typed; choosing one gives its template.
+#[component]
+pub fn Suggestions(
+    suggestions: Memo<Vec<Suggestion>>,
+    choose: impl Fn(String) + Copy + Send + 'static,
+) -> impl IntoView {
+    view! {
+        <div class="suggestions" role="group" aria-label="Functions">
+            {move || {
+                suggestions
+                    .get()
+                    .into_iter()
+                    .map(|one| {
+                        view! {
+                            <button class="chip" title=one.description on:click=move |_| choose(one.template.clone())>
+                                {one.name}
+                            </button>
+                        }
+                    })
+                    .collect_view()
+            }}
+        </div>
     }
 }
 
