@@ -298,8 +298,8 @@ pub struct GorillaFileSystem {
 impl GorillaFileSystem {
     /// An instance in the scenario's state. Only the first of the scenario's roots is loaded; without one, the root is
     /// empty and its name is `/`.
-    pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
-        let long_context = settings.long_context.as_deref();
+    pub fn create(scenario: &Dict, context: &BfclContext) -> Result<Box<dyn ApiClass>> {
+        let long_context = context.long_context.as_deref();
         let mut arena = Arena::default();
         let root = match scenario.get("root") {
             Some(roots) => {
@@ -803,13 +803,13 @@ impl ApiClass for GorillaFileSystem {
 mod tests {
     use super::*;
 
-    fn with_settings(scenario: serde_json::Value, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
-        GorillaFileSystem::create(Value::from_json(&scenario).as_dict().unwrap(), settings)
+    fn with_context(scenario: serde_json::Value, context: &BfclContext) -> Result<Box<dyn ApiClass>> {
+        GorillaFileSystem::create(Value::from_json(&scenario).as_dict().unwrap(), context)
     }
 
     fn with_root(contents: serde_json::Value) -> Box<dyn ApiClass> {
         let root = serde_json::json!({"root": {"home": {"type": "directory", "contents": contents}}});
-        with_settings(root, &BfclContext::default()).unwrap()
+        with_context(root, &BfclContext::default()).unwrap()
     }
 
     fn answer(files: &mut dyn ApiClass, method: &str, arguments: &[Value]) -> String {
@@ -837,7 +837,7 @@ mod tests {
         assert_eq!(run(&mut *files, &["mkdir a", "cd a", "pwd"]), r#"{"current_working_directory": "/home/a"}"#);
         assert_eq!(run(&mut *files, &["cd .."]), "{}");
         assert!(run(&mut *files, &["cd .."]).contains("already the root"));
-        let mut files = with_settings(serde_json::json!({}), &BfclContext::default()).unwrap();
+        let mut files = with_context(serde_json::json!({}), &BfclContext::default()).unwrap();
         assert_eq!(run(&mut *files, &["pwd"]), r#"{"current_working_directory": "//"}"#);
     }
 
@@ -947,7 +947,7 @@ mod tests {
             ("FILE_CONTENT_EXTENSION".to_owned(), "++".into()),
             ("POPULATE_FILE_EXTENSION".to_owned(), Value::list(["x.jpg".into()])),
         ];
-        let settings = BfclContext {
+        let context = BfclContext {
             long_context: Some(Arc::new(LongContext::from_constants(constants))),
             ..BfclContext::default()
         };
@@ -956,13 +956,13 @@ mod tests {
                 "a": {"type": "file", "content": content},
                 "log.txt": {"type": "file", "content": "a"}}}}})
         };
-        let files = with_settings(root("a".into()), &settings).unwrap();
+        let files = with_context(root("a".into()), &context).unwrap();
         assert_eq!(
             text::repr(files.state().get("root").unwrap()),
             "{'home': {'type': 'directory', 'contents': {'a': {'type': 'file', 'content': 'a++'}, \
              'log.txt': {'type': 'file', 'content': 'a'}, 'x.jpg': {'type': 'file', 'content': ''}}}}"
         );
-        let refusal = with_settings(root(5.into()), &settings).err().unwrap();
+        let refusal = with_context(root(5.into()), &context).err().unwrap();
         assert_eq!(refusal.message, "unsupported operand type(s) for +=: 'int' and 'str'");
     }
 }

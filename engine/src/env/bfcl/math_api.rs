@@ -40,8 +40,8 @@ pub struct MathApi {
 
 impl MathApi {
     /// A fresh instance; there is no scenario to load.
-    pub fn create(_scenario: &Dict, settings: &BfclContext) -> python::Result<Box<dyn ApiClass>> {
-        Ok(Box::new(Self { python: settings.python }))
+    pub fn create(_scenario: &Dict, context: &BfclContext) -> python::Result<Box<dyn ApiClass>> {
+        Ok(Box::new(Self { python: context.python }))
     }
 
     fn mean(&self, numbers: &Value) -> python::Result<Value> {

@@ -49,7 +49,7 @@ pub struct MessageApi {
 
 impl MessageApi {
     /// An instance in the scenario's state; what the scenario leaves out has the class's default.
-    pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
+    pub fn create(scenario: &Dict, context: &BfclContext) -> Result<Box<dyn ApiClass>> {
         let value_or = |key: &str, default: fn() -> Value| scenario.get(key).cloned().unwrap_or_else(default);
         Ok(Box::new(Self {
             random: Random::from_value(&value_or("random_seed", || Value::int(DEFAULT_SEED)))?,
@@ -75,7 +75,7 @@ impl MessageApi {
             }),
             message_count: value_or("message_count", || Value::int(3)),
             current_user: value_or("current_user", || Value::None),
-            python: settings.python,
+            python: context.python,
         }))
     }
 

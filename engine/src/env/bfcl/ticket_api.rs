@@ -34,7 +34,7 @@ pub struct TicketApi {
 
 impl TicketApi {
     /// An instance in the scenario's state; what the scenario leaves out has the class's default.
-    pub fn create(scenario: &Dict, _settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
+    pub fn create(scenario: &Dict, _context: &BfclContext) -> Result<Box<dyn ApiClass>> {
         let value_or = |key: &str, default: Value| scenario.get(key).cloned().unwrap_or(default);
         Ok(Box::new(Self {
             ticket_queue: value_or("ticket_queue", Value::list([])),

@@ -125,7 +125,7 @@ pub struct TradingBot {
 }
 
 /// Makes a [`TradingBot`] from its part of a scenario.
-pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
+pub fn create(scenario: &Dict, context: &BfclContext) -> Result<Box<dyn ApiClass>> {
     let given = |key: &str, default: fn() -> Value| scenario.get(key).cloned().unwrap_or_else(default);
     Ok(Box::new(TradingBot {
         orders: number_order_ids(&given("orders", default_orders))?,
@@ -136,7 +136,7 @@ pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClas
         stocks: given("stocks", default_stocks),
         watch_list: given("watch_list", || Value::list([Value::str("NVDA")])),
         transaction_history: given("transaction_history", || Value::list([])),
-        long_context: settings.long_context.clone(),
+        long_context: context.long_context.clone(),
         random: Random::from_value(&given("random_seed", || Value::int(DEFAULT_SEED)))?,
     }))
 }
@@ -525,8 +525,8 @@ mod tests {
 
     fn bot(scenario: &[(&str, Value)], long_context: Option<LongContext>) -> Box<dyn ApiClass> {
         let scenario = scenario.iter().map(|(key, value)| (Value::str(key), value.clone())).collect();
-        let settings = BfclContext { long_context: long_context.map(Arc::new), ..std::default::Default::default() };
-        create(&scenario, &settings).unwrap()
+        let context = BfclContext { long_context: long_context.map(Arc::new), ..std::default::Default::default() };
+        create(&scenario, &context).unwrap()
     }
 
     fn call(bot: &mut dyn ApiClass, method: &str, arguments: &[Value]) -> String {

@@ -216,7 +216,7 @@ pub struct TravelApi {
 }
 
 /// Makes a [`TravelApi`] from its part of a scenario.
-pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClass>> {
+pub fn create(scenario: &Dict, context: &BfclContext) -> Result<Box<dyn ApiClass>> {
     let given = |key: &str, default: fn() -> Value| scenario.get(key).cloned().unwrap_or_else(default);
     let or_none = |key: &str| given(key, || Value::None);
     let empty_dict = || Value::Dict(Arc::default());
@@ -231,10 +231,10 @@ pub fn create(scenario: &Dict, settings: &BfclContext) -> Result<Box<dyn ApiClas
         user_first_name: or_none("user_first_name"),
         user_last_name: or_none("user_last_name"),
         budget_limit: or_none("budget_limit"),
-        long_context: settings.long_context.is_some(),
-        today: settings.today,
+        long_context: context.long_context.is_some(),
+        today: context.today,
     };
-    if let Some(extra) = &settings.long_context {
+    if let Some(extra) = &context.long_context {
         add_missing(&mut travel.credit_card_list, extra.constant("CREDIT_CARD_EXTENSION"))?;
         add_missing(&mut travel.booking_record, extra.constant("BOOKING_RECORD_EXTENSION"))?;
     }

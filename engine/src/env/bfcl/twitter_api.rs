@@ -48,7 +48,7 @@ pub struct TwitterApi {
 impl TwitterApi {
     /// Loads a scenario. What it leaves out has the class's default. Only the keys of `tweets` become ints: comments
     /// that a scenario brings keep text keys, so no call finds them.
-    pub fn from_scenario(scenario: &Dict, _settings: &BfclContext) -> python::Result<Self> {
+    pub fn from_scenario(scenario: &Dict, _context: &BfclContext) -> python::Result<Self> {
         let attribute = |name: &str, default: Value| scenario.get(name).cloned().unwrap_or(default);
         let empty_dict = || Value::dict::<&str>([]);
         let mut tweets = Dict::new();
@@ -259,8 +259,8 @@ fn lower(text: &Value) -> python::Result<String> {
 }
 
 /// Makes an instance from a scenario, as the original's `_load_scenario` does.
-pub fn create(scenario: &Dict, settings: &BfclContext) -> python::Result<Box<dyn ApiClass>> {
-    Ok(Box::new(TwitterApi::from_scenario(scenario, settings)?))
+pub fn create(scenario: &Dict, context: &BfclContext) -> python::Result<Box<dyn ApiClass>> {
+    Ok(Box::new(TwitterApi::from_scenario(scenario, context)?))
 }
 
 impl ApiClass for TwitterApi {

@@ -116,7 +116,7 @@ pub struct VehicleControlApi {
 
 impl VehicleControlApi {
     /// Loads a scenario. What it leaves out has the class's default.
-    pub fn from_scenario(scenario: &Dict, settings: &BfclContext) -> python::Result<Self> {
+    pub fn from_scenario(scenario: &Dict, context: &BfclContext) -> python::Result<Self> {
         let attribute = |name: &str, default: Value| scenario.get(name).cloned().unwrap_or(default);
         let number = |name: &str, default: f64| attribute(name, Value::Float(default));
         let text = |name: &str, default: &str| attribute(name, Value::str(default));
@@ -128,7 +128,7 @@ impl VehicleControlApi {
         let locked =
             ops::dict_for(&door_status, "keys")?.values().filter(|status| status.as_str() == Some("locked")).count();
         Ok(Self {
-            long_context: settings.long_context.clone(),
+            long_context: context.long_context.clone(),
             random,
             fuel_level: number("fuelLevel", 0.0),
             battery_voltage: number("batteryVoltage", 12.6),
@@ -422,8 +422,8 @@ fn zipcode(city: &Value) -> Value {
 }
 
 /// Makes an instance from a scenario, as the original's `_load_scenario` does.
-pub fn create(scenario: &Dict, settings: &BfclContext) -> python::Result<Box<dyn ApiClass>> {
-    Ok(Box::new(VehicleControlApi::from_scenario(scenario, settings)?))
+pub fn create(scenario: &Dict, context: &BfclContext) -> python::Result<Box<dyn ApiClass>> {
+    Ok(Box::new(VehicleControlApi::from_scenario(scenario, context)?))
 }
 
 impl ApiClass for VehicleControlApi {
@@ -614,11 +614,11 @@ mod tests {
             "LONG_WEATHER_EXTENSION" => (name.to_owned(), Value::dict([("-1_day", Value::None)])),
             _ => (name.to_owned(), Value::str("long")),
         });
-        let settings = BfclContext {
+        let context = BfclContext {
             long_context: Some(Arc::new(LongContext::from_constants(constants))),
             ..BfclContext::default()
         };
-        let mut car = VehicleControlApi::from_scenario(&Dict::new(), &settings).expect("an empty scenario is valid");
+        let mut car = VehicleControlApi::from_scenario(&Dict::new(), &context).expect("an empty scenario is valid");
         assert_eq!(
             call(&mut car, "get_outside_temperature_from_google", &[]),
             r#"{"-1_day": null, "outsideTemperature": 36.63485703790535}"#
