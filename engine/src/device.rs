@@ -1,0 +1,1 @@
+//! Which device computes: chosen at run time, by name or by what is there.

@@ -1,0 +1,3 @@
+//! Tokens from a model: sampling on the host, constraints, batched decoding.
+
+pub mod sampler;

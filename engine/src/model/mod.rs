@@ -1,0 +1,1 @@
+//! The decoder-only transformer: configuration, layers, key-value cache, weights on disk.

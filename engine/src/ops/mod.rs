@@ -1,0 +1,98 @@
+//! Operators that the model is made of, on flat batches of tokens ([`Layout`]).
+//!
+//! Each has two implementations: `composed` of burn's operators, which runs on every backend and is the reference, and a
+//! fused one for Flex (CPU) with its own backward pass, which is what makes training on a CPU fast. They are tested
+//! against each other, values and gradients. Which one runs is decided here alone, by the tensor's device.
+//! Nothing in here knows about models, tokenizers or losses.
+
+pub mod composed;
+mod layout;
+
+use std::sync::Arc;
+
+use burn::tensor::{Int, Tensor};
+
+pub use layout::{Layout, Segment};
+
+/// Shape of an attention layer's heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub query: usize,
+    /// Key and value heads; divides `query`. Query head `h` reads key head `h / (query / key_value)`.
+    pub key_value: usize,
+    /// Width of one head.
+    pub dim: usize,
+}
+
+/// Cosines and sines of rotary position embeddings, `[positions, dim / 2]` each, half-split as in Llama and Qwen2:
+/// frequency `i` turns the pair `(x[i], x[i + dim / 2])` by `position * theta^(-2 i / dim)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeTable {
+    /// Cosines, row by position.
+    pub cos: Vec<f32>,
+    /// Sines, row by position.
+    pub sin: Vec<f32>,
+    /// Half a head's width: the length of a row.
+    pub half: usize,
+}
+
+impl RopeTable {
+    /// The table for positions `0..positions`. Angles are computed in f64 from f32 frequencies, as PyTorch's are.
+    pub fn new(theta: f64, dim: usize, positions: usize) -> Self {
+        let half = dim / 2;
+        let frequencies: Vec<f32> =
+            (0..half).map(|i| (1.0 / theta.powf((2 * i) as f64 / dim as f64)) as f32).collect();
+        let angles = (0..positions).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
+        let (cos, sin) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
+        Self { cos, sin, half }
+    }
+
+    /// Positions that it covers.
+    pub fn positions(&self) -> usize {
+        if self.half == 0 { 0 } else { self.cos.len() / self.half }
+    }
+}
+
+/// Log-probabilities of given tokens, and the entropy of the distributions they were taken from.
+#[derive(Clone, Debug)]
+pub struct TokenLogps {
+    /// `log softmax(logits / temperature)[target]`, in nats, `[tokens]`. Carries gradients.
+    pub logps: Tensor<1>,
+    /// Entropy in nats, `[tokens]`. Carries none.
+    pub entropy: Tensor<1>,
+}
+
+/// `x / sqrt(mean(x²) + epsilon) * weight`.
+///
+/// `x` and the result are `[tokens, width]`, `weight` is `[width]`.
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    composed::rms_norm(x, weight, epsilon)
+}
+
+/// Turns each head of each token by its position (see [`RopeTable`]).
+///
+/// `x` and the result are `[tokens, heads * dim]`; `positions` has one entry per token.
+pub fn rope(x: Tensor<2>, table: &Arc<RopeTable>, positions: &Arc<[usize]>) -> Tensor<2> {
+    composed::rope(x, table, positions)
+}
+
+/// `silu(gate) * up`, all `[tokens, width]`.
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    composed::swiglu(gate, up)
+}
+
+/// Causal attention over a flat batch: `softmax(q kᵀ / sqrt(dim)) v` of what [`Layout`] lets each token see.
+///
+/// `query` and the result are `[tokens, heads.query * dim]`; `key` and `value` are `[tokens, heads.key_value * dim]`.
+pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, heads: Heads, layout: &Arc<Layout>) -> Tensor<2> {
+    composed::attention(query, key, value, heads, layout)
+}
+
+/// Output projection and log-softmax in one, for the tokens that matter: see [`TokenLogps`].
+///
+/// `hidden` is `[tokens, d_model]`, `weight` is `[vocabulary, d_model]` (Hugging Face's layout, as embeddings are tied),
+/// `targets` is `[tokens]`.
+pub fn token_logps(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>, temperature: f32) -> TokenLogps {
+    composed::token_logps(hidden, weight, targets, temperature)
+}

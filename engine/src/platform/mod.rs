@@ -1,0 +1,1 @@
+//! What differs between targets: clock, yielding, memory. The only module with `cfg(target_arch)`.
