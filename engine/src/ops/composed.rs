@@ -26,13 +26,8 @@ pub fn rope(x: Tensor<2>, table: &Arc<RopeTable>, positions: &Arc<[usize]>) -> T
     let x: Tensor<3> = x.reshape([tokens, heads, 2 * half]);
     let first = x.clone().slice([0..tokens, 0..heads, 0..half]);
     let second = x.slice([0..tokens, 0..heads, half..2 * half]);
-    let turned = Tensor::cat(
-        vec![
-            first.clone() * cos.clone() - second.clone() * sin.clone(),
-            second * cos + first * sin,
-        ],
-        2,
-    );
+    let turned =
+        Tensor::cat(vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin], 2);
     turned.reshape([tokens, width])
 }
 
@@ -128,4 +123,43 @@ impl Rows {
             back: ints(back),
         }
     }
+}
+
+/// See [`super::decode_attention`].
+#[expect(clippy::too_many_arguments, reason = "keys and values of two kinds, each a tensor")]
+pub fn decode_attention(
+    query: Tensor<2>,
+    prompt_key: Tensor<2>,
+    prompt_value: Tensor<2>,
+    own_key: Tensor<3>,
+    own_value: Tensor<3>,
+    heads: Heads,
+    prompts: &Arc<[(usize, usize)]>,
+    own_len: usize,
+) -> Tensor<2> {
+    let device = query.device();
+    let Heads { query: query_heads, key_value, dim } = heads;
+    let (rows, repeat, width) = (prompts.len(), query_heads / key_value, key_value * dim);
+    let longest = prompts.iter().map(|(_, len)| *len).max().unwrap_or(0);
+    let keys = longest + own_len;
+    let mut index = vec![0i32; rows * longest];
+    let mut mask = vec![false; rows * keys];
+    for (row, &(start, len)) in prompts.iter().enumerate() {
+        for i in 0..len {
+            index[row * longest + i] = (start + i) as i32;
+        }
+        mask[row * keys + len..row * keys + longest].fill(true);
+    }
+    let index = Tensor::<1, Int>::from_data(TensorData::new(index, [rows * longest]), &device);
+    let seen = |prompt: Tensor<2>, own: Tensor<3>| -> Tensor<4> {
+        let prompt: Tensor<3> = prompt.select(0, index.clone()).reshape([rows, longest, width]);
+        let own = own.slice([0..own_len, 0..rows, 0..width]).swap_dims(0, 1);
+        Tensor::cat(vec![prompt, own], 1).reshape([rows, keys, key_value, dim]).swap_dims(1, 2)
+    };
+    let (k, v) = (seen(prompt_key, own_key), seen(prompt_value, own_value));
+    let q: Tensor<4> = query.reshape([rows, key_value, repeat, dim]);
+    let scores = q.matmul(k.swap_dims(2, 3)).mul_scalar(1.0 / (dim as f32).sqrt());
+    let hidden = Tensor::<4, Bool>::from_data(TensorData::new(mask, [rows, 1, 1, keys]), &device);
+    let hidden = hidden.expand([rows, key_value, repeat, keys]);
+    softmax(scores.mask_fill(hidden, -1e30), 3).matmul(v).reshape([rows, query_heads * dim])
 }

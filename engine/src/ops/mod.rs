@@ -41,8 +41,7 @@ impl RopeTable {
     /// The table for positions `0..positions`. Angles are computed in f64 from f32 frequencies, as PyTorch's are.
     pub fn new(theta: f64, dim: usize, positions: usize) -> Self {
         let half = dim / 2;
-        let frequencies: Vec<f32> =
-            (0..half).map(|i| (1.0 / theta.powf((2 * i) as f64 / dim as f64)) as f32).collect();
+        let frequencies: Vec<f32> = (0..half).map(|i| (1.0 / theta.powf((2 * i) as f64 / dim as f64)) as f32).collect();
         let angles = (0..positions).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
         let (cos, sin) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
         Self { cos, sin, half }
@@ -95,4 +94,25 @@ pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, heads: Head
 /// `targets` is `[tokens]`.
 pub fn token_logps(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>, temperature: f32) -> TokenLogps {
     composed::token_logps(hidden, weight, targets, temperature)
+}
+
+/// Attention of one new token per row to what its row has seen: a prompt, shared with other rows, and the tokens that
+/// the row generated since.
+///
+/// `query` and the result are `[rows, heads.query * dim]`; `prompt_key` and `prompt_value` are
+/// `[prompt_tokens, heads.key_value * dim]`, of which row `r` sees `prompts[r] = (start, len)`; `own_key` and
+/// `own_value` are `[capacity, rows, heads.key_value * dim]`, of which the first `own_len` steps are filled, the new
+/// token's included.
+#[expect(clippy::too_many_arguments, reason = "keys and values of two kinds, each a tensor")]
+pub fn decode_attention(
+    query: Tensor<2>,
+    prompt_key: Tensor<2>,
+    prompt_value: Tensor<2>,
+    own_key: Tensor<3>,
+    own_value: Tensor<3>,
+    heads: Heads,
+    prompts: &Arc<[(usize, usize)]>,
+    own_len: usize,
+) -> Tensor<2> {
+    composed::decode_attention(query, prompt_key, prompt_value, own_key, own_value, heads, prompts, own_len)
 }
