@@ -70,7 +70,9 @@ pub enum GenerationError {
         index: usize,
     },
     /// Prompt and completion do not fit.
-    #[error("prompt {index} has {prompt} tokens; with {new} new ones that is more than the model's {limit} positions. Shorten the prompt or lower max_new_tokens.")]
+    #[error(
+        "prompt {index} has {prompt} tokens; with {new} new ones that is more than the model's {limit} positions. Shorten the prompt or lower max_new_tokens."
+    )]
     TooLong {
         /// Which of the prompts.
         index: usize,

@@ -116,3 +116,50 @@ pub fn decode_attention(
 ) -> Tensor<2> {
     composed::decode_attention(query, prompt_key, prompt_value, own_key, own_value, heads, prompts, own_len)
 }
+
+/// One step of AdamW: PyTorch's names and formula.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment (mean of gradients).
+    pub beta1: f64,
+    /// Decay of the second moment (mean of squared gradients).
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay: takes `lr * weight_decay` of each parameter away.
+    pub weight_decay: f64,
+    /// Which step this is, from 1. The moments begin at zero, and this corrects their bias to it.
+    pub step: usize,
+    /// What gradients are multiplied with first: the factor of global-norm clipping, or 1.
+    pub grad_scale: f32,
+}
+
+impl AdamWStep {
+    /// What the first and the second moment are divided by: `1 - beta^step`.
+    pub fn bias_corrections(&self) -> (f64, f64) {
+        let step = self.step as f64;
+        (1.0 - self.beta1.powf(step), 1.0 - self.beta2.powf(step))
+    }
+}
+
+/// `param -= lr * (m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + eps) + weight_decay * param)`, where the moments
+/// `m` and `v` take up `grad_scale * grad` first. All are of one shape; returns the new parameter and moments.
+///
+/// The tensors are without autodiff ([`Tensor::inner`]). On a CPU, what nobody else holds is changed in place: pass the
+/// only handle of parameter and moments.
+pub fn adamw_update<const D: usize>(
+    param: Tensor<D>,
+    grad: Tensor<D>,
+    first_moment: Tensor<D>,
+    second_moment: Tensor<D>,
+    step: AdamWStep,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    composed::adamw_update(param, grad, first_moment, second_moment, step)
+}
+
+/// Sum of the squares of all elements, `[1]`. `x` is without autodiff ([`Tensor::inner`]).
+pub fn square_sum<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    composed::square_sum(x)
+}

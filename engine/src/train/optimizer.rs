@@ -17,15 +17,15 @@ use crate::ops::{self, AdamWStep};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWOptions {
     /// Decay of the mean gradient.
-    pub beta1: f32,
+    pub beta1: f64,
     /// Decay of the mean squared gradient.
-    pub beta2: f32,
+    pub beta2: f64,
     /// Added to the root of the mean square.
-    pub eps: f32,
+    pub eps: f64,
     /// Share of a weight that a step at learning rate 1 takes away. Matrices only: norms and biases are spared, as usual.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Gradients are scaled down to this global norm; 0 leaves them.
-    pub max_grad_norm: f32,
+    pub max_grad_norm: f64,
 }
 
 impl Default for AdamWOptions {
@@ -78,7 +78,7 @@ impl AdamW {
                 sums.iter::<f64>().sum::<f64>().sqrt()
             }
         };
-        let most = f64::from(self.options.max_grad_norm);
+        let most = self.options.max_grad_norm;
         // PyTorch's `clip_grad_norm_` adds the same 1e-6.
         let grad_scale = if most > 0.0 { (most / (norm + 1e-6)).min(1.0) as f32 } else { 1.0 };
         self.updates += 1;
@@ -151,16 +151,17 @@ impl ModuleMapper for Update<'_> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
         let options = self.optimizer.options;
         let step = AdamWStep {
-            lr: self.learning_rate as f32,
+            lr: self.learning_rate,
             beta1: options.beta1,
             beta2: options.beta2,
             eps: options.eps,
             weight_decay: if D > 1 { options.weight_decay } else { 0.0 },
-            step: self.optimizer.updates,
+            step: self.optimizer.updates as usize,
             grad_scale: self.grad_scale,
         };
         let path = self.path.join(".");
         let (id, tensor, mapper) = param.consume();
+        let checkpointing = tensor.gradient_checkpointing_strategy();
         let tensor = tensor.inner();
         let (dims, device) = (tensor.dims(), tensor.device());
         let size = dims.iter().product::<usize>();
@@ -171,7 +172,12 @@ impl ModuleMapper for Update<'_> {
         let (tensor, mean, square) =
             ops::adamw_update(tensor.reshape([size]), gradient.reshape([size]), mean, square, step);
         self.optimizer.moments.insert(path, Moments { mean, square });
-        let tensor: Tensor<D> = Tensor::from_inner(tensor.reshape(dims)).require_grad();
+        let tensor: Tensor<D> = Tensor::from_inner(tensor.reshape(dims));
+        let tensor = match checkpointing {
+            Some(strategy) => tensor.with_gradient_checkpointing_strategy(strategy),
+            None => tensor,
+        };
+        let tensor = tensor.require_grad();
         Param::from_mapped_value(id, tensor, mapper)
     }
 }

@@ -6,7 +6,9 @@
 
 pub mod advantage;
 pub mod loss;
+pub mod prompts;
 pub mod reference;
+pub mod trainer;
 
 pub use advantage::{
     Advantages, CompletionStatistics, RewardTable, RewardTerm, ScaleRewards, expand_over_sequences, expand_over_turns,

@@ -1,0 +1,210 @@
+//! Supervised fine-tuning: `L = -1/N Σ log π(token | what came before)` over the `N` tokens that carry loss.
+
+use indexmap::IndexMap;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::TrainError;
+use super::batch::{Batch, Sequence};
+use super::optimizer::AdamWOptions;
+use super::policy::{Policy, token_logps};
+use super::schedule::Schedule;
+use crate::model::Transformer;
+use crate::platform;
+
+/// How to fine-tune.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SftOptions {
+    /// Sequences of one update.
+    pub batch_size: usize,
+    /// Most tokens that the model reads at once; an update of more is accumulated over several passes. 0: no limit.
+    pub micro_batch_tokens: usize,
+    /// Learning rate by step.
+    pub schedule: Schedule,
+    /// Constants of AdamW.
+    pub optimizer: AdamWOptions,
+    /// Decides the order of the data.
+    pub seed: u64,
+    /// Compute cheap operators again instead of keeping their results.
+    pub gradient_checkpointing: bool,
+}
+
+/// Trains on given sequences.
+pub struct SftTrainer {
+    policy: Policy,
+    options: SftOptions,
+    data: Vec<Sequence>,
+    /// Steps made.
+    step: u64,
+    /// Tokens read so far, those of all steps.
+    num_tokens: u64,
+}
+
+/// What a held-out set says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss of a token, in nats.
+    pub loss: f64,
+    /// Tokens that it is the mean of.
+    pub tokens: usize,
+}
+
+impl SftTrainer {
+    /// Starts at step 0. Sequences without a token that carries loss are left out.
+    pub fn new(model: &Transformer, data: Vec<Sequence>, options: SftOptions) -> Result<Self, TrainError> {
+        let policy = Policy::new(model, options.optimizer, options.gradient_checkpointing);
+        Self::resume(policy, data, options, 0, 0)
+    }
+
+    /// Goes on behind `step` steps.
+    pub fn resume(
+        policy: Policy,
+        mut data: Vec<Sequence>,
+        options: SftOptions,
+        step: u64,
+        num_tokens: u64,
+    ) -> Result<Self, TrainError> {
+        data.retain(|sequence| sequence.loss_tokens() > 0);
+        if data.is_empty() {
+            return Err(TrainError::NoData);
+        }
+        let limit = policy.model().config.max_position_embeddings;
+        if let Some(longest) = data.iter().map(Sequence::len).max().filter(|longest| *longest > limit) {
+            return Err(TrainError::SequenceTooLong { longest, limit });
+        }
+        Ok(Self { policy, options, data, step, num_tokens })
+    }
+
+    /// The model and its optimizer.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Steps made.
+    pub fn step_number(&self) -> u64 {
+        self.step
+    }
+
+    /// Tokens read so far.
+    pub fn num_tokens(&self) -> u64 {
+        self.num_tokens
+    }
+
+    /// One update. Returns its metrics under TRL's names. Yields between passes.
+    ///
+    /// The order of the data is a new permutation for each epoch, drawn from the seed and the epoch's number, so a step's
+    /// batch depends on its number alone.
+    pub async fn step(&mut self) -> Result<IndexMap<String, f64>, TrainError> {
+        let begun = platform::now();
+        let batch_size = self.options.batch_size as u64;
+        let count = self.data.len() as u64;
+        let mut order = (u64::MAX, Vec::new());
+        let sequences: Vec<&[Sequence]> = (self.step * batch_size..(self.step + 1) * batch_size)
+            .map(|index| {
+                let epoch = index / count;
+                if order.0 != epoch {
+                    order = (epoch, permutation(self.data.len(), self.options.seed, epoch));
+                }
+                std::slice::from_ref(&self.data[order.1[(index % count) as usize]])
+            })
+            .collect();
+        let targets: usize = sequences.iter().map(|sequence| sequence[0].loss_tokens()).sum();
+        let mut read = 0;
+        let mut sums = Vec::new();
+        for run in Batch::split(&sequences, self.options.micro_batch_tokens) {
+            let parts: Vec<&Sequence> = sequences[run].iter().map(|sequence| &sequence[0]).collect();
+            let batch = Batch::new(&parts);
+            let logps = self.policy.token_logps(&batch, 1.0);
+            let loss = logps.logps.sum().neg().div_scalar(targets as f32);
+            sums.push(loss.clone().detach().inner());
+            sums.push(logps.entropy.sum().detach().inner());
+            self.policy.backward(&loss);
+            read += batch.tokens.len();
+            platform::yield_now().await;
+        }
+        let sums: Vec<f64> = read_all(sums).await?;
+        let loss: f64 = sums.iter().step_by(2).sum();
+        if !loss.is_finite() {
+            self.policy.discard_gradients();
+            return Err(TrainError::Diverged { step: self.step, loss });
+        }
+        let learning_rate = self.options.schedule.learning_rate(self.step);
+        let grad_norm = self.policy.update(learning_rate).await;
+        self.step += 1;
+        self.num_tokens += read as u64;
+        let seconds = platform::now() - begun;
+        Ok([
+            ("loss", loss),
+            ("entropy", sums.iter().skip(1).step_by(2).sum::<f64>() / targets as f64),
+            ("grad_norm", grad_norm),
+            ("learning_rate", learning_rate),
+            ("epoch", (self.step * batch_size) as f64 / count as f64),
+            ("num_tokens", self.num_tokens as f64),
+            ("step_time", seconds),
+            ("tokens_per_second", read as f64 / seconds.max(1e-9)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into())
+    }
+
+    /// Mean loss on sequences that it was not trained on.
+    pub async fn evaluate(&self, sequences: &[Sequence]) -> Result<Evaluation, TrainError> {
+        evaluate(&self.policy.inference(), sequences, self.options.micro_batch_tokens).await
+    }
+}
+
+/// Mean loss of a model (without autodiff) on sequences. Yields between passes.
+pub async fn evaluate(
+    model: &Transformer,
+    sequences: &[Sequence],
+    micro_batch_tokens: usize,
+) -> Result<Evaluation, TrainError> {
+    let units: Vec<&[Sequence]> = sequences.chunks(1).filter(|sequence| sequence[0].loss_tokens() > 0).collect();
+    let mut sums = Vec::new();
+    let mut tokens = 0;
+    for run in Batch::split(&units, micro_batch_tokens) {
+        let parts: Vec<&Sequence> = units[run].iter().map(|sequence| &sequence[0]).collect();
+        let batch = Batch::new(&parts);
+        sums.push(token_logps(model, &batch, 1.0).logps.sum());
+        tokens += batch.targets.len();
+        platform::yield_now().await;
+    }
+    if tokens == 0 {
+        return Err(TrainError::NoData);
+    }
+    let sum: f64 = read_all(sums).await?.iter().sum();
+    Ok(Evaluation { loss: -sum / tokens as f64, tokens })
+}
+
+/// Reads scalars from the device at once.
+pub(super) async fn read_all(scalars: Vec<burn::tensor::Tensor<1>>) -> Result<Vec<f64>, TrainError> {
+    let data = burn::tensor::Tensor::cat(scalars, 0).into_data_async().await;
+    Ok(data.map_err(|error| TrainError::Device(format!("{error:?}")))?.iter::<f64>().collect())
+}
+
+/// `0..count` in an order that the seed and the epoch decide (Fisher and Yates).
+pub(super) fn permutation(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(epoch);
+    let mut order: Vec<usize> = (0..count).collect();
+    for last in (1..count).rev() {
+        // The bias of a remainder is below 2⁻³² for any data that fits into memory.
+        order.swap(last, (random.next_u64() % (last as u64 + 1)) as usize);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_have_orders_of_their_own() {
+        let (first, second) = (permutation(20, 1, 0), permutation(20, 1, 1));
+        assert_ne!(first, second);
+        assert_eq!(first, permutation(20, 1, 0));
+        let mut sorted = second;
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..20).collect::<Vec<_>>());
+    }
+}
