@@ -1,3 +1,16 @@
 //! Training: losses, optimizer, trainers, and the run folder that they write.
+//!
+//! A [`Trainer`] makes one update at a time; [`run`] is the loop around it, which logs to a [`RunFolder`], saves checkpoints, and
+//! heeds a [`RunControl`]. Neither knows files, threads or a terminal, so that the page runs the same loop.
 
+pub mod config;
+mod driver;
+pub mod event;
 pub mod grpo;
+pub mod metrics;
+pub mod run_folder;
+
+pub use config::RunConfig;
+pub use driver::{RunControl, RunEnd, RunError, StepOutcome, TrainError, Trainer, run};
+pub use event::{EventSink, FinishReason, TrainEvent};
+pub use run_folder::RunFolder;
