@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use options::{
     ANY, BELOW_ONE, NOT_NEGATIVE, ONE_OR_MORE, OptionValue, POSITIVE, POSITIVE_SHARE, Range, Refused, SHARE, Section,
-    TWO_OR_MORE, choice, full_name, or_list, section,
+    TWO_OR_MORE, choice, full_name, or_list, section, toml_text,
 };
 
 use crate::device::DeviceChoice;
@@ -480,7 +480,7 @@ impl RunConfig {
                 if name != other_method {
                     text.push_str(&format!("\n[{name}]\n"));
                     for (key, value) in self.$field.values() {
-                        text.push_str(&format!("{key} = {value}\n"));
+                        text.push_str(&format!("{key} = {}\n", toml_text(&value)));
                     }
                 }
             };

@@ -289,3 +289,6 @@ fn score(metrics: &Metrics) -> Option<f64> {
     let reward = metrics.get(metrics::EVAL_REWARD);
     reward.or_else(|| metrics.get(metrics::EVAL_LOSS).map(|loss| -loss)).filter(|score| score.is_finite())
 }
+
+#[cfg(test)]
+mod tests;

@@ -273,7 +273,8 @@ mod tests {
     #[test]
     fn events_are_written_as_recorded_and_read_back() {
         let (mut memory, mut lines) = (Vec::new(), JsonLines::with_clock(Vec::new(), || 1_700_000_000.5));
-        let mut all = FanOut(vec![&mut memory, &mut lines, &mut ()]);
+        let mut nothing = ();
+        let mut all = FanOut(vec![&mut memory, &mut lines, &mut nothing]);
         for event in examples() {
             all.emit(&event);
         }

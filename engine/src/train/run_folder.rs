@@ -297,6 +297,8 @@ impl<S: Storage> RunFolder<S> {
             self.storage.write(&format!("{folder}/{name}"), content).await?;
             entries.insert(name.clone(), FileEntry { size: content.len() as u64, sha256: sha256(content) });
         }
+        // A checkpoint is not to outlive the events before it.
+        self.storage.sync(EVENTS).await?;
         let score = score.filter(|score| score.is_finite());
         let manifest = Manifest { version: FOLDER_VERSION, step, score, files: entries };
         self.storage.write(&format!("{folder}/{MANIFEST}"), &to_json(&manifest)).await?;
@@ -412,7 +414,7 @@ impl<S: Storage> RunFolder<S> {
         }
         let lines: String = kept.iter().map(LoggedEvent::to_line).collect();
         self.storage.write(EVENTS, lines.as_bytes()).await?;
-        Ok(())
+        self.remove_old_checkpoints().await
     }
 }
 
@@ -464,3 +466,6 @@ fn from_json<T: for<'de> Deserialize<'de>>(
     serde_json::from_slice(content)
         .map_err(|error| RunFolderError::Damaged { file: storage.describe(path), reason: error.to_string() })
 }
+
+#[cfg(test)]
+pub(in crate::train) mod tests;

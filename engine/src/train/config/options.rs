@@ -270,7 +270,7 @@ macro_rules! section {
                         name: full_name(Self::NAME, stringify!($field)),
                         kind: <$type as OptionValue>::kind(),
                         range: range.words,
-                        default: defaults.$field.to_toml().map(|value| value.to_string()).unwrap_or_default(),
+                        default: defaults.$field.to_toml().map(|value| toml_text(&value)).unwrap_or_default(),
                         meaning: lines.iter().map(|line| line.strip_prefix(' ').unwrap_or(line))
                             .collect::<Vec<_>>().join("\n"),
                     }
@@ -281,6 +281,14 @@ macro_rules! section {
 }
 
 pub(super) use {choice, section};
+
+/// A value as TOML, with an exponent where zeros would hide the number.
+pub(super) fn toml_text(value: &Value) -> String {
+    match value {
+        Value::Float(number) if *number != 0.0 && number.abs() < 1e-3 => format!("{number:e}"),
+        _ => value.to_string(),
+    }
+}
 
 /// `section.key`, or the key alone at the top of the file.
 pub(super) fn full_name(section: &str, key: &str) -> String {

@@ -30,7 +30,7 @@ impl fmt::Display for Place {
         match self {
             Self::File { file, line } => write!(f, "at {file}:{line}"),
             Self::Override(text) => write!(f, "in `{text}`"),
-            Self::Default => write!(f, "(the default)"),
+            Self::Default => write!(f, "(not given)"),
         }
     }
 }
@@ -215,6 +215,11 @@ impl Reader {
                 let nearest = nearest_key(section, key);
                 self.problems.push(Problem::UnknownKey { key: name, place, nearest });
             }
+            // Counts have no sign: to say that -4 is no whole number would be wrong.
+            Err(Refused::Kind(..)) if value.as_integer().is_some_and(|number| number < 0) => {
+                let (found, range) = (value.to_string(), "0 or more");
+                self.problems.push(Problem::OutOfRange { key: name, place, found, range });
+            }
             Err(Refused::Kind(expected, names)) => {
                 let nearest = value.as_str().and_then(|given| nearest(given, names.iter().copied()));
                 let expected = if names.is_empty() { format!("a {expected}") } else { expected };
@@ -240,7 +245,7 @@ impl Reader {
                 self.conflict("data.path", "`data.task` is given as well; keep one of them".to_owned());
             }
             (None, None) => {
-                self.conflict("data.task", "give data.task (copy, addition) or data.path (a file)".to_owned());
+                self.conflict("data.task", "set it to copy or addition, or give a file as data.path".to_owned());
             }
             (None, Some(_)) if config.method == Method::Grpo => self.conflict(
                 "data.path",
@@ -257,7 +262,10 @@ impl Reader {
         {
             self.conflict("run.name", "it is the name of a folder: no slash, no dot at its start".to_owned());
         }
-        if config.schedule.warmup_steps > config.max_steps() {
+        if !self.places.contains_key("schedule.warmup_steps") {
+            // A short trial run should not need a word about it.
+            self.config.schedule.warmup_steps = config.schedule.warmup_steps.min(config.max_steps());
+        } else if config.schedule.warmup_steps > config.max_steps() {
             let message = format!("warm-up is longer than the run, which has {} steps", config.max_steps());
             self.conflict("schedule.warmup_steps", message);
         }
