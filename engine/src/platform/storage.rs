@@ -32,8 +32,12 @@ pub trait Storage {
     /// Puts a file in place whole: after a crash there is the old content or the new, never a part.
     async fn write(&self, path: &str, content: &[u8]) -> Result<(), StorageError>;
 
-    /// Adds to the end of a file, which is made where it is missing. After a crash the last addition may be cut short.
+    /// Adds to the end of a file, which is made where it is missing. If the process is killed, the last addition may be cut
+    /// short; if the machine goes down, all since the last [`sync`](Self::sync) may be lost.
     async fn append(&self, path: &str, content: &[u8]) -> Result<(), StorageError>;
+
+    /// Makes what was appended to a file last beyond a loss of power; fine where there is no such file.
+    async fn sync(&self, path: &str) -> Result<(), StorageError>;
 
     /// The names in a folder, sorted; empty where there is no such folder.
     async fn list(&self, folder: &str) -> Result<Vec<String>, StorageError>;
@@ -87,6 +91,10 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    async fn sync(&self, _path: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     async fn list(&self, folder: &str) -> Result<Vec<String>, StorageError> {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let files = self.files();
@@ -125,6 +133,8 @@ mod tests {
         storage.write("a/b.txt", b"two").await.unwrap();
         storage.append("a/log", b"x\n").await.unwrap();
         storage.append("a/log", b"y\n").await.unwrap();
+        storage.sync("a/log").await.unwrap();
+        storage.sync("a/none").await.unwrap();
         storage.write("a/c/d.bin", &[0; 5]).await.unwrap();
         assert_eq!(storage.read("a/b.txt").await.unwrap().unwrap(), b"two");
         assert_eq!(storage.read("a/log").await.unwrap().unwrap(), b"x\ny\n");

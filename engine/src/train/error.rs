@@ -18,15 +18,13 @@ pub enum TrainError {
         /// `max_position_embeddings`.
         limit: usize,
     },
-    /// The loss is no number any more.
-    #[error(
-        "the loss of step {step} is {loss}: training has diverged. Lower the learning rate, or go on from an earlier checkpoint with `--resume`."
-    )]
-    Diverged {
-        /// The step, from 0.
+    /// The loss or the gradient became infinite or NaN.
+    #[error("{what} is not a finite number in step {step}. Resume from the last checkpoint with a lower learning rate")]
+    NotFinite {
+        /// What it is: `the loss`, `the gradient norm`.
+        what: &'static str,
+        /// The update.
         step: u64,
-        /// Its loss.
-        loss: f64,
     },
     /// Options that make no sense together.
     #[error("{0}")]
@@ -37,4 +35,7 @@ pub enum TrainError {
     /// The device failed.
     #[error("the device could not be read: {0}. Try `--device flex`.")]
     Device(String),
+    /// Anything else, such as data that does not read.
+    #[error(transparent)]
+    Other(#[from] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -400,7 +400,7 @@ impl<S: RolloutSource> GrpoTrainer<S> {
                 let loss = f64::from(values.loss);
                 if !loss.is_finite() {
                     self.policy.discard_gradients();
-                    return Err(TrainError::Diverged { step: self.step, loss });
+                    return Err(TrainError::NotFinite { what: "the loss", step: self.step + 1 });
                 }
                 let grad_norm = self.policy.update(learning_rate).await;
                 // Rollouts that were left out have no ratio that is clipped: shares are of all tokens, as TRL's are.
