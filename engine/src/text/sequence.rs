@@ -265,3 +265,179 @@ impl ChatTokens {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value as Json, json};
+
+    use super::*;
+    use crate::text::tokenizer::TokenizerTrainer;
+    use crate::tool::ToolCall;
+
+    fn encoder() -> Arc<ChatEncoder> {
+        static ENCODER: std::sync::OnceLock<Arc<ChatEncoder>> = std::sync::OnceLock::new();
+        let encoder = ENCODER.get_or_init(|| {
+            let text = "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<|im_start|>tool\n<|im_start|>system\n".repeat(9);
+            let tokenizer = TokenizerTrainer::new(600).train([text.as_str(), include_str!("sequence.rs")]).expect("trains");
+            ChatEncoder::new(tokenizer, ChatTemplate::default()).expect("they fit")
+        });
+        encoder.clone()
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        "[a-c0-9 \n\"'\\\\{}\\[\\]é🙂\r\t]{0,12}"
+    }
+
+    fn literal() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::from),
+            any::<i64>().prop_map(Json::from),
+            (-1e9..1e9).prop_map(Json::from),
+            text().prop_map(Json::from),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Json::from),
+                prop::collection::vec(("[a-z]{1,3}", inner), 0..3)
+                    .prop_map(|entries| Json::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn call() -> impl Strategy<Value = ToolCall> {
+        ("[a-z]{1,5}", prop::collection::vec(("p_[a-z]{1,4}", literal()), 0..3))
+            .prop_map(|(name, arguments)| ToolCall::new(name, arguments.into_iter().collect::<Map<_, _>>()))
+    }
+
+    /// Turns with steps: a reply with calls, its results; at last a reply without.
+    fn conversation() -> impl Strategy<Value = Vec<Message>> {
+        let step = (text(), prop::collection::vec((call(), text()), 1..3));
+        let turn = (text(), prop::collection::vec(step, 0..3), text());
+        (prop::option::of(text()), prop::collection::vec(turn, 1..3)).prop_map(|(system, turns)| {
+            let mut messages: Vec<_> = system.into_iter().map(|text| Message::new(Role::System, text)).collect();
+            for (question, steps, answer) in turns {
+                messages.push(Message::user(question));
+                for (said, calls) in steps {
+                    let (calls, results): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+                    messages.push(Message { tool_calls: calls, ..Message::new(Role::Assistant, said) });
+                    messages.extend(results.into_iter().map(|result| Message::new(Role::Tool, result)));
+                }
+                messages.push(Message::new(Role::Assistant, answer));
+            }
+            messages
+        })
+    }
+
+    fn tools() -> Vec<ToolSpec> {
+        let parameters = json!({"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]});
+        vec![ToolSpec { name: "f".into(), description: "Does f.".into(), parameters, response: None }]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn our_template_only_appends(messages in conversation()) {
+            let template = ChatTemplate::default();
+            template.check_prefix_preserving(&messages, &tools()).expect("only appends");
+            // Message by message too, which is more than the check asks for.
+            for end in 1..messages.len() {
+                let before = template.render(&messages[..end], &[], false).expect("renders").text;
+                prop_assert!(template.render(&messages[..=end], &[], false).expect("renders").text.starts_with(&before));
+            }
+        }
+
+        #[test]
+        fn tokens_with_loss_are_what_the_assistant_said(messages in conversation()) {
+            let encoder = encoder();
+            let sequence = encoder.encode(&messages, &tools()).expect("encodes");
+            let rendered = encoder.template().render(&messages, &tools(), false).expect("renders");
+            prop_assert_eq!(sequence.ids.len(), sequence.loss_mask.len());
+            prop_assert_eq!(encoder.tokenizer().decode(&sequence.ids), rendered.text.as_str());
+            let said: Vec<_> =
+                sequence.replies().into_iter().map(|reply| encoder.tokenizer().decode(&sequence.ids[reply])).collect();
+            let blocks: Vec<_> = rendered.generation.iter().map(|range| &rendered.text[range.clone()]).collect();
+            prop_assert_eq!(&said, &blocks);
+            let replies: Vec<_> = messages.iter().filter(|message| message.role == Role::Assistant).collect();
+            prop_assert_eq!(said.len(), replies.len());
+            for (said, reply) in said.iter().zip(replies) {
+                prop_assert!(said.starts_with(&reply.content) && said.ends_with("<|im_end|>"));
+                if reply.tool_calls.is_empty() {
+                    prop_assert_eq!(said, &format!("{}<|im_end|>", reply.content));
+                }
+            }
+        }
+
+        #[test]
+        fn call_lines_read_back_as_the_calls(call in call()) {
+            let message = Message { tool_calls: vec![call.clone()], ..Message::new(Role::Assistant, "") };
+            let text = ChatTemplate::default().render(&[message], &[], false).expect("renders").text;
+            let line = text.split_once("<tool_call>").and_then(|(_, rest)| rest.rsplit_once("</tool_call>")).expect("a call").0;
+            prop_assert!(!line.contains('\n'));
+            let read = ToolCall::from_text(line);
+            prop_assert_eq!(&read.name, &call.name);
+            prop_assert_eq!(&read.arguments, &call.arguments, "{}", line);
+        }
+
+        #[test]
+        fn sampled_tokens_are_kept(ids in prop::collection::vec(3_u32..600, 1..20), is_ended: bool) {
+            let encoder = encoder();
+            let vocab = u32::try_from(encoder.tokenizer().vocab_size()).expect("small");
+            let mut ids: Vec<u32> = ids.into_iter().map(|id| id % (vocab - 3) + 3).collect();
+            if is_ended {
+                ids.push(encoder.end_id());
+            }
+            let mut tokens = ChatTokens::new(encoder.clone(), tools());
+            tokens.push(&[Message::user("go")]).expect("fits");
+            let prompt = tokens.open_reply().expect("opens").to_vec();
+            prop_assert_eq!(tokens.open_reply().expect("is open"), &prompt[..]);
+            tokens.push_sampled(&ids, Message::new(Role::Assistant, "understood otherwise")).expect("fits");
+            tokens.push(&[Message::new(Role::Tool, "done")]).expect("fits");
+            let sequence = tokens.into_sequence();
+            prop_assert!(sequence.ids.starts_with(&prompt));
+            prop_assert_eq!(sequence.loss_ids(), ids.clone());
+            prop_assert_eq!(sequence.replies(), vec![prompt.len()..prompt.len() + ids.len()]);
+            let rest = encoder.tokenizer().decode(&sequence.ids[prompt.len() + ids.len()..]);
+            let end = if is_ended { "" } else { "<|im_end|>" };
+            prop_assert_eq!(rest, format!("{end}\n<|im_start|>tool\ndone<|im_end|>\n"));
+        }
+    }
+
+    #[test]
+    fn a_demonstration_and_a_sampled_reply_give_the_same_tokens() {
+        let encoder = encoder();
+        let reply = Message::new(Role::Assistant, "\nfour");
+        let demonstrated = encoder.encode(&[Message::user("2+2?"), reply.clone()], &[]).expect("encodes");
+        let mut tokens = ChatTokens::new(encoder.clone(), Vec::new());
+        tokens.push(&[Message::user("2+2?")]).expect("fits");
+        tokens.open_reply().expect("opens");
+        let sampled = [encoder.tokenizer().encode("\nfour").expect("encodes"), vec![encoder.end_id()]].concat();
+        tokens.push_sampled(&sampled, reply).expect("fits");
+        assert_eq!(tokens.sequence(), &demonstrated);
+    }
+
+    #[test]
+    fn wrong_order_is_refused_and_changes_nothing() {
+        let mut tokens = ChatTokens::new(encoder(), Vec::new());
+        let reply = Message::new(Role::Assistant, "a");
+        assert!(matches!(tokens.push(&[reply.clone()]), Err(TextError::Order { .. })));
+        assert!(matches!(tokens.push_sampled(&[5], reply), Err(TextError::Order { .. })));
+        tokens.push(&[Message::user("b")]).expect("fits");
+        tokens.open_reply().expect("opens");
+        let before = tokens.sequence().clone();
+        assert!(matches!(tokens.push(&[Message::user("c")]), Err(TextError::Order { .. })));
+        assert!(matches!(tokens.push_sampled(&[5], Message::user("c")), Err(TextError::Order { .. })));
+        assert_eq!(tokens.sequence(), &before);
+        assert_eq!(tokens.messages().len(), 1);
+    }
+
+    #[test]
+    fn a_template_needs_an_end_token_of_the_tokenizer() {
+        let tokenizer = encoder().tokenizer().clone();
+        let template = ChatTemplate::new("{% for m in messages %}{{ m.content }}</end>{% endfor %}").expect("compiles");
+        let error = ChatEncoder::new(tokenizer, template).expect_err("no end token");
+        assert!(matches!(&error, TextError::NoEndToken { found } if found == "</end>"), "{error}");
+    }
+}

@@ -397,3 +397,157 @@ fn words(error: &Error) -> String {
         None => error.kind().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Step, Turn};
+    use crate::tool::ToolResult;
+
+    fn rendered(source: &str) -> Result<String, TextError> {
+        let template = ChatTemplate::new(source)?.with_variable("x", json!({"b": [1, 2.0, "é\n"], "a": null}));
+        Ok(template.render_json(&json!([]), &Json::Null, false)?.text)
+    }
+
+    #[test]
+    fn blocks_leave_no_lines_behind() {
+        assert_eq!(rendered("a\n  {% if true %}\n  b\n  {% endif %}\nc\n").expect("renders"), "a\n  b\nc");
+    }
+
+    #[test]
+    fn tojson_writes_what_python_writes() {
+        let cases = [
+            ("{{ x | tojson }}", r#"{"b": [1, 2.0, "é\n"], "a": null}"#),
+            ("{{ x | tojson(ensure_ascii=True, sort_keys=True) }}", r#"{"a": null, "b": [1, 2.0, "\u00e9\n"]}"#),
+            ("{{ x | tojson(separators=(',', ':')) }}", r#"{"b":[1,2.0,"é\n"],"a":null}"#),
+            ("{{ x.b | tojson(indent=2) }}", "[\n  1,\n  2.0,\n  \"é\\n\"\n]"),
+            ("{{ [[], {}, 1e22, 1e-7, '<&>', true] | tojson(indent=1) }}", "[\n [],\n {},\n 1e+22,\n 1e-07,\n \"<&>\",\n true\n]"),
+            ("{{ '🙂\x7f' | tojson(ensure_ascii=true) }}", "\"\\ud83d\\ude42\\u007f\""),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(rendered(source).expect("renders"), expected, "{source}");
+        }
+        assert!(rendered("{{ missing | tojson }}").is_err());
+    }
+
+    #[test]
+    fn pythons_methods_and_loop_controls_work() {
+        let source = "{% set ns = namespace(n=0) %}{% for k, v in x.items() %}{% if k == 'a' %}{% continue %}{% endif %}\
+                      {% set ns.n = ns.n + 1 %}{{ k.upper() }}{% endfor %}{{ ns.n }}{{ ' s '.strip() }}{{ 'a</t>b'.split('</t>')[-1] }}\
+                      {{ [1, 2, 3][::-1] | join(',') }}{{ true }}{{ none }}";
+        assert_eq!(rendered(source).expect("renders"), "B1sb3,2,1TrueNone");
+    }
+
+    #[test]
+    fn mistakes_in_templates_are_told_by_line() {
+        let error = rendered("a\n{% for %}").expect_err("no Jinja");
+        assert!(matches!(error, TextError::TemplateSyntax { line: 2, .. }), "{error}");
+        let error = rendered("\n\n{{ missing.key }}").expect_err("no such variable");
+        assert!(matches!(error, TextError::TemplateFailed { line: 3, .. }), "{error}");
+        let error = rendered("{{ raise_exception('roles must alternate') }}").expect_err("refuses");
+        assert!(matches!(&error, TextError::TemplateRefused { message } if message == "roles must alternate"), "{error}");
+    }
+
+    #[test]
+    fn the_date_is_what_was_given_or_not_known_at_all() {
+        let source = "{{ strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024' }}";
+        assert_eq!(rendered(source).expect("renders"), "26 Jul 2024");
+        let template = ChatTemplate::new(source).expect("compiles").with_now(DateTime::from_timestamp(0));
+        assert_eq!(template.render(&[], &[], false).expect("renders").text, "01 Jan 1970");
+    }
+
+    #[test]
+    fn generation_blocks_are_found_whatever_the_text() {
+        let source = "{% for m in messages %}\n<{% generation %}\n{{ m.content }}\n{%- endgeneration -%}\n>\n{% endfor %}";
+        let template = ChatTemplate::new(source).expect("compiles");
+        let messages = [Message::user("é\u{FDD0}"), Message::user(""), Message::user("b")];
+        let rendered = template.render(&messages, &[], false).expect("renders");
+        assert_eq!(rendered.text, "<é\u{FDD0}>\n<>\n<b>\n");
+        let said: Vec<_> = rendered.generation.iter().map(|range| &rendered.text[range.clone()]).collect();
+        assert_eq!(said, ["é\u{FDD0}", "", "b"]);
+    }
+
+    #[test]
+    fn our_template_writes_what_its_description_shows() {
+        let parameters = |json: &str| serde_json::from_str(json).expect("JSON");
+        let tools = [
+            ToolSpec {
+                name: "cd".into(),
+                description: "Change directory".into(),
+                parameters: parameters(
+                    r#"{"type": "object", "properties": {"folder": {"type": "string"}}, "required": ["folder"]}"#,
+                ),
+                response: None,
+            },
+            ToolSpec {
+                name: "ls".into(),
+                description: String::new(),
+                parameters: parameters(
+                    r#"{"type": "object", "properties": {"a": {"type": "boolean"}, "by": {"enum": ["name", 1, null]}, "x": {}}}"#,
+                ),
+                response: None,
+            },
+        ];
+        let call = |text: &str| ToolCall { text: None, ..ToolCall::from_text(text) };
+        let conversation = Conversation {
+            tools: tools.to_vec(),
+            turns: vec![Turn {
+                messages: vec![Message::user("Go to docs and list all.")],
+                steps: vec![Step {
+                    awareness: Some(Awareness { summary: "nothing yet".into(), plan: "cd docs, ls".into() }),
+                    calls: vec![
+                        call("cd(folder='do\"cs\\n')"),
+                        call("ls(a=True, by=None, x={'k': [1, 2.5, -0.0, 'é']})"),
+                        ToolCall::from_text("ls( 'as is' )"),
+                    ],
+                    results: vec![ToolResult { content: "ok".into(), ..ToolResult::default() }],
+                    ..Step::default()
+                }],
+                ..Turn::default()
+            }],
+        };
+        let messages = chat_messages(&conversation);
+        let rendered = ChatTemplate::default().render(&messages, &tools, true).expect("renders");
+        let expected = "<|im_start|>system\nTools:\ncd(folder: string) # Change directory\n\
+                        ls(a?: boolean, by?: \"name\"|1|None, x?)<|im_end|>\n\
+                        <|im_start|>user\nGo to docs and list all.<|im_end|>\n<|im_start|>assistant\n\
+                        <summary>nothing yet</summary><plan>cd docs, ls</plan><tool_call>cd(folder=\"do\\\"cs\\n\")\n\
+                        ls(a=True, by=None, x={\"k\": [1, 2.5, -0.0, \"é\"]})\nls( 'as is' )</tool_call><|im_end|>\n\
+                        <|im_start|>tool\nok<|im_end|>\n<|im_start|>assistant\n";
+        assert_eq!(rendered.text, expected);
+        let said: Vec<_> = rendered.generation.iter().map(|range| &rendered.text[range.clone()]).collect();
+        assert!(matches!(said[..], [reply] if reply.starts_with("<summary>") && reply.ends_with("</tool_call><|im_end|>")));
+    }
+
+    #[test]
+    fn a_system_message_stands_before_the_tools() {
+        let messages = [Message::new(Role::System, "Be brief."), Message::user("Hi")];
+        let tools = [ToolSpec {
+            name: "f".into(),
+            description: "F".into(),
+            parameters: json!({"type": "object", "properties": {}}),
+            response: None,
+        }];
+        let template = ChatTemplate::default();
+        let text = template.render(&messages, &tools, false).expect("renders").text;
+        assert_eq!(text, "<|im_start|>system\nBe brief.\nTools:\nf() # F<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n");
+        let text = template.render(&messages, &[], false).expect("renders").text;
+        assert_eq!(text, "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n");
+    }
+
+    #[test]
+    fn templates_that_rewrite_history_are_found_out() {
+        // As Qwen3's: reasoning stays only in the last reply.
+        let source = "{% for m in messages %}[{{ m.content if loop.last or m.role == 'user' else m.content.split('|')[-1] }}]\
+                      {% endfor %}{% if add_generation_prompt %}[{% endif %}";
+        let template = ChatTemplate::new(source).expect("compiles");
+        let reply = |text: &str| Message::new(Role::Assistant, text);
+        let messages = [Message::user("é"), reply("thought|said"), Message::user("b"), reply("c")];
+        template.check_prefix_preserving(&messages[..2], &[]).expect("one reply is kept");
+        let error = template.check_prefix_preserving(&messages, &[]).expect_err("it forgets");
+        let TextError::NotPrefixPreserving { message, position, before, after } = &error else { panic!("{error}") };
+        assert_eq!((*message, *position), (2, "[é][".len()));
+        assert_eq!((before.as_str(), after.as_str()), ("thought|said]", "said][b]"));
+        ChatTemplate::default().check_prefix_preserving(&messages, &[]).expect("ours only appends");
+    }
+}
