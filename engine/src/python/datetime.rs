@@ -114,7 +114,7 @@ fn days_in_year(year: i32) -> u32 {
     if is_leap(year) { 366 } else { 365 }
 }
 
-fn days_in_month(year: i32, month: u32) -> u32 {
+pub(crate) fn days_in_month(year: i32, month: u32) -> u32 {
     match month {
         2 if is_leap(year) => 29,
         2 => 28,
