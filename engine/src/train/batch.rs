@@ -1,13 +1,12 @@
 //! Sequences to flat batches: what the model reads, and which of its predictions carry loss.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::ops::Layout;
 
 /// A sequence of which some tokens are to be predicted.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Sequence {
     /// Tokens that are only read. The model computes them once for all sequences of a batch that begin with the same.
     pub prompt: Vec<u32>,
@@ -101,33 +100,6 @@ impl Batch {
         batch.layout = layout.shared();
         batch
     }
-
-    /// Splits units (the sequences of a rollout, say, which must stay together) into runs of at most `max_tokens` tokens to
-    /// read (0: one run). A larger unit is a run of its own. Order is kept; a prompt that neighbours share counts once, so
-    /// units of one group should stand together.
-    pub fn split(units: &[&[Sequence]], max_tokens: usize) -> Vec<Range<usize>> {
-        let mut runs: Vec<Range<usize>> = Vec::new();
-        let (mut tokens, mut last_prompt): (usize, &[u32]) = (0, &[]);
-        for (index, unit) in units.iter().enumerate() {
-            let mut shared = 0;
-            for sequence in *unit {
-                shared += if sequence.prompt == last_prompt { sequence.prompt.len() } else { 0 };
-                last_prompt = &sequence.prompt;
-            }
-            let whole: usize = unit.iter().map(Sequence::len).sum();
-            match runs.last_mut() {
-                Some(run) if max_tokens == 0 || tokens + whole - shared <= max_tokens => {
-                    run.end = index + 1;
-                    tokens += whole - shared;
-                }
-                _ => {
-                    runs.push(index..index + 1);
-                    tokens = whole;
-                }
-            }
-        }
-        runs
-    }
 }
 
 #[cfg(test)]
@@ -155,18 +127,6 @@ mod tests {
         assert_eq!(whole.loss_tokens(), 2);
         let batch = Batch::new(&[&whole]);
         assert_eq!((batch.tokens, batch.sources, batch.targets), (vec![5, 6], vec![0, 1], vec![6, 7]));
-    }
-
-    #[test]
-    fn runs_keep_within_their_tokens() {
-        let sequences: Vec<Sequence> = (0..6).map(|i| Sequence::new(vec![i / 3; 10], vec![1; 5])).collect();
-        let units: Vec<&[Sequence]> = sequences.chunks(1).collect();
-        assert_eq!(Batch::split(&units, 25), [0..3, 3..6], "a prompt of 10 and three completions of 5 are 25");
-        assert_eq!(Batch::split(&units, 0), [0..6]);
-        assert_eq!(Batch::split(&units, 3).len(), 6);
-        assert!(Batch::split(&[], 3).is_empty());
-        let pairs: Vec<&[Sequence]> = sequences.chunks(2).collect();
-        assert_eq!(Batch::split(&pairs, 30), [0..1, 1..2, 2..3], "what belongs together stays together");
     }
 
     proptest! {

@@ -15,10 +15,14 @@ use crate::platform;
 /// How to fine-tune.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SftOptions {
-    /// Sequences of one update.
+    /// Sequences that the model reads at once.
     pub batch_size: usize,
-    /// Most tokens that the model reads at once; an update of more is accumulated over several passes. 0: no limit.
-    pub micro_batch_tokens: usize,
+    /// Fill each pass up to this many tokens instead, with as many sequences as fit. Nothing is padded in either case.
+    pub packed_tokens: Option<usize>,
+    /// Passes whose gradients are added up before an update.
+    pub gradient_accumulation_steps: usize,
+    /// Draw the order of the data anew for each epoch.
+    pub shuffle: bool,
     /// Learning rate by step.
     pub schedule: Schedule,
     /// Constants of AdamW.
@@ -34,6 +38,7 @@ pub struct SftTrainer {
     policy: Policy,
     options: SftOptions,
     data: Vec<Sequence>,
+    passes: Passes,
     /// Steps made.
     step: u64,
     /// Tokens read so far, those of all steps.
@@ -72,7 +77,8 @@ impl SftTrainer {
         if let Some(longest) = data.iter().map(Sequence::len).max().filter(|longest| *longest > limit) {
             return Err(TrainError::SequenceTooLong { longest, limit });
         }
-        Ok(Self { policy, options, data, step, num_tokens })
+        let passes = Passes::new(&options, &data);
+        Ok(Self { policy, options, data, passes, step, num_tokens })
     }
 
     /// The model and its optimizer.
@@ -92,28 +98,20 @@ impl SftTrainer {
 
     /// One update. Returns its metrics under TRL's names. Yields between passes.
     ///
-    /// The order of the data is a new permutation for each epoch, drawn from the seed and the epoch's number, so a step's
-    /// batch depends on its number alone.
+    /// The order of the data is a new permutation for each epoch, drawn from the seed and the epoch's number, so what a step
+    /// learns from depends on its number alone.
     pub async fn step(&mut self) -> Result<IndexMap<String, f64>, TrainError> {
         let begun = platform::now();
-        let batch_size = self.options.batch_size as u64;
-        let count = self.data.len() as u64;
-        let mut order = (u64::MAX, Vec::new());
-        let sequences: Vec<&[Sequence]> = (self.step * batch_size..(self.step + 1) * batch_size)
-            .map(|index| {
-                let epoch = index / count;
-                if order.0 != epoch {
-                    order = (epoch, permutation(self.data.len(), self.options.seed, epoch));
-                }
-                std::slice::from_ref(&self.data[order.1[(index % count) as usize]])
-            })
-            .collect();
-        let targets: usize = sequences.iter().map(|sequence| sequence[0].loss_tokens()).sum();
+        let accumulated = self.options.gradient_accumulation_steps.max(1) as u64;
+        let first = self.step * accumulated;
+        let passes: Vec<Vec<usize>> =
+            (first..first + accumulated).map(|pass| self.passes.get(pass, &self.data).to_vec()).collect();
+        let targets: usize = passes.iter().flatten().map(|&index| self.data[index].loss_tokens()).sum();
         let mut read = 0;
         let mut sums = Vec::new();
-        for run in Batch::split(&sequences, self.options.micro_batch_tokens) {
-            let parts: Vec<&Sequence> = sequences[run].iter().map(|sequence| &sequence[0]).collect();
-            let batch = Batch::new(&parts);
+        for pass in &passes {
+            let sequences: Vec<&Sequence> = pass.iter().map(|&index| &self.data[index]).collect();
+            let batch = Batch::new(&sequences);
             let logps = self.policy.token_logps(&batch, 1.0);
             let loss = logps.logps.sum().neg().div_scalar(targets as f32);
             sums.push(loss.clone().detach().inner());
@@ -138,7 +136,7 @@ impl SftTrainer {
             ("entropy", sums.iter().skip(1).step_by(2).sum::<f64>() / targets as f64),
             ("grad_norm", grad_norm),
             ("learning_rate", learning_rate),
-            ("epoch", (self.step * batch_size) as f64 / count as f64),
+            ("epoch", self.passes.epoch_after(self.step * accumulated)),
             ("num_tokens", self.num_tokens as f64),
             ("step_time", seconds),
             ("tokens_per_second", read as f64 / seconds.max(1e-9)),
@@ -149,22 +147,21 @@ impl SftTrainer {
 
     /// Mean loss on sequences that it was not trained on.
     pub async fn evaluate(&self, sequences: &[Sequence]) -> Result<Evaluation, TrainError> {
-        evaluate(&self.policy.inference(), sequences, self.options.micro_batch_tokens).await
+        evaluate(&self.policy.inference(), sequences, self.options.batch_size).await
     }
 }
 
-/// Mean loss of a model (without autodiff) on sequences. Yields between passes.
+/// Mean loss of a model (without autodiff) on sequences, `batch_size` of them at once. Yields between passes.
 pub async fn evaluate(
     model: &Transformer,
     sequences: &[Sequence],
-    micro_batch_tokens: usize,
+    batch_size: usize,
 ) -> Result<Evaluation, TrainError> {
-    let units: Vec<&[Sequence]> = sequences.chunks(1).filter(|sequence| sequence[0].loss_tokens() > 0).collect();
+    let sequences: Vec<&Sequence> = sequences.iter().filter(|sequence| sequence.loss_tokens() > 0).collect();
     let mut sums = Vec::new();
     let mut tokens = 0;
-    for run in Batch::split(&units, micro_batch_tokens) {
-        let parts: Vec<&Sequence> = units[run].iter().map(|sequence| &sequence[0]).collect();
-        let batch = Batch::new(&parts);
+    for pass in sequences.chunks(batch_size.max(1)) {
+        let batch = Batch::new(pass);
         sums.push(token_logps(model, &batch, 1.0).logps.sum());
         tokens += batch.targets.len();
         platform::yield_now().await;
@@ -174,6 +171,70 @@ pub async fn evaluate(
     }
     let sum: f64 = read_all(sums).await?.iter().sum();
     Ok(Evaluation { loss: -sum / tokens as f64, tokens })
+}
+
+/// Which sequences each pass reads: the epochs' passes, one after the other.
+struct Passes {
+    batch_size: usize,
+    packed_tokens: Option<usize>,
+    seed: Option<u64>,
+    epoch: u64,
+    /// Number of the epoch's first pass.
+    first: u64,
+    /// The epoch's passes.
+    passes: Vec<Vec<usize>>,
+}
+
+impl Passes {
+    fn new(options: &SftOptions, data: &[Sequence]) -> Self {
+        let (batch_size, packed_tokens) = (options.batch_size.max(1), options.packed_tokens);
+        let seed = options.shuffle.then_some(options.seed);
+        let mut passes = Self { batch_size, packed_tokens, seed, epoch: 0, first: 0, passes: Vec::new() };
+        passes.passes = passes.of_epoch(data);
+        passes
+    }
+
+    /// Passes only go forward.
+    fn get(&mut self, pass: u64, data: &[Sequence]) -> &[usize] {
+        assert!(pass >= self.first, "passes only go forward");
+        while pass - self.first >= self.passes.len() as u64 {
+            self.first += self.passes.len() as u64;
+            self.epoch += 1;
+            self.passes = self.of_epoch(data);
+        }
+        &self.passes[(pass - self.first) as usize]
+    }
+
+    /// Epochs that `passes` passes are.
+    fn epoch_after(&self, passes: u64) -> f64 {
+        self.epoch as f64 + (passes - self.first) as f64 / self.passes.len() as f64
+    }
+
+    fn of_epoch(&self, data: &[Sequence]) -> Vec<Vec<usize>> {
+        let order = match self.seed {
+            Some(seed) => permutation(data.len(), seed, self.epoch),
+            None => (0..data.len()).collect(),
+        };
+        let Some(room) = self.packed_tokens else {
+            return order.chunks(self.batch_size).map(<[usize]>::to_vec).collect();
+        };
+        let mut passes: Vec<Vec<usize>> = Vec::new();
+        let mut tokens = 0;
+        for index in order {
+            let len = data[index].len();
+            match passes.last_mut() {
+                Some(pass) if tokens + len <= room => {
+                    pass.push(index);
+                    tokens += len;
+                }
+                _ => {
+                    passes.push(vec![index]);
+                    tokens = len;
+                }
+            }
+        }
+        passes
+    }
 }
 
 /// Reads scalars from the device at once.
@@ -197,6 +258,22 @@ pub(super) fn permutation(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packed_passes_hold_every_sequence_once_and_what_fits() {
+        let data: Vec<Sequence> = (1..=9).map(|len| Sequence::new(vec![0], vec![1; len])).collect();
+        let options = crate::train::tests::sft_options(1);
+        let mut passes = Passes::new(&SftOptions { packed_tokens: Some(15), ..options }, &data);
+        for epoch in 0..3 {
+            let (first, count) = (passes.first, passes.passes.len() as u64);
+            assert!(passes.passes.iter().all(|pass| pass.iter().map(|&i| data[i].len()).sum::<usize>() <= 15));
+            let mut all = passes.passes.concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..9).collect::<Vec<_>>());
+            assert_eq!(passes.epoch_after(first + count), (epoch + 1) as f64);
+            passes.get(first + count, &data);
+        }
+    }
 
     #[test]
     fn epochs_have_orders_of_their_own() {

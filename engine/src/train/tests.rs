@@ -20,12 +20,14 @@ fn tiny() -> ModelConfig {
     ModelConfig { num_hidden_layers: 2, max_position_embeddings: 64, ..ModelConfig::preset(Preset::Nano, 16) }
 }
 
-fn sft_options(steps: u64) -> SftOptions {
+pub(super) fn sft_options(steps: u64) -> SftOptions {
     let schedule =
         Schedule { peak: 3e-3, warmup_steps: 5, total_steps: steps, kind: ScheduleKind::Cosine, min_ratio: 0.1 };
     SftOptions {
         batch_size: 16,
-        micro_batch_tokens: 0,
+        packed_tokens: None,
+        gradient_accumulation_steps: 1,
+        shuffle: true,
         schedule,
         optimizer: AdamWOptions::default(),
         seed: 7,
@@ -68,13 +70,13 @@ fn copying_is_learnt() {
 #[test]
 fn eight_accumulated_are_eight_at_once() {
     let model = tiny().init(1, &Device::flex());
-    let of = |micro_batch_tokens| {
-        let options = SftOptions { batch_size: 8, micro_batch_tokens, ..sft_options(10) };
+    let of = |batch_size| {
+        let options = SftOptions { batch_size, gradient_accumulation_steps: 8 / batch_size, ..sft_options(10) };
         let mut trainer = SftTrainer::new(&model, copying(), options).unwrap();
         let metrics = now_or_yield(trainer.step()).unwrap();
         (metrics["loss"], metrics["grad_norm"], weights(&trainer))
     };
-    let (whole, parts) = (of(0), of(8));
+    let (whole, parts) = (of(8), of(1));
     assert!((whole.0 - parts.0).abs() < 1e-5 && (whole.1 - parts.1).abs() < 1e-4 * whole.1, "{whole:?}");
     // Adam's first step is a sign: where a gradient is nearly 0, it may differ by a part of the learning rate.
     assert!(farthest(&whole.2, &parts.2) < 1e-4, "{}", farthest(&whole.2, &parts.2));
@@ -148,18 +150,18 @@ impl PromptTasks for Successor {
 
 fn grpo_options(steps: u64) -> GrpoOptions {
     GrpoOptions {
-        groups_per_step: 6,
         num_generations: 16,
+        batch_size: 96,
+        gradient_accumulation_steps: 1,
+        steps_per_generation: 1,
         loss: LossOptions { loss_type: LossType::Dapo, ..LossOptions::default() },
         scale_rewards: ScaleRewards::Group,
         advantage_level: AdvantageLevel::Trajectory,
         num_iterations: 1,
-        steps_per_generation: 1,
         temperature: 1.0,
         max_completion_length: 1,
         mask_truncated_completions: false,
         max_resample_rounds: 0,
-        micro_batch_tokens: 0,
         schedule: Schedule {
             peak: 5e-3,
             warmup_steps: 2,
@@ -211,19 +213,25 @@ fn the_first_iteration_clips_nothing_and_has_not_moved() {
     // Later iterations do move.
     options.num_iterations = 4;
     options.loss.epsilon = 0.01;
-    assert!(grpo(&model, options, 2)[1]["clip_ratio/region_mean"] > 0.0);
+    assert!(grpo(&model, options, 4)[3]["clip_ratio/region_mean"] > 0.0);
 }
 
 #[test]
 fn parts_of_a_batch_of_rollouts_give_the_whole_update() {
     let model = tiny().init(1, &Device::flex());
     for loss_type in LossType::ALL {
-        let of = |micro_batch_tokens| {
-            let mut options = GrpoOptions { micro_batch_tokens, ..grpo_options(2) };
+        let of = |batch_size| {
+            let passes = 96 / batch_size;
+            let mut options = GrpoOptions {
+                batch_size,
+                gradient_accumulation_steps: passes,
+                steps_per_generation: passes,
+                ..grpo_options(2)
+            };
             options.loss.loss_type = loss_type;
             grpo(&model, options, 1).remove(0)
         };
-        let (whole, parts) = (of(0), of(6));
+        let (whole, parts) = (of(96), of(8));
         assert!((whole["grad_norm"] - parts["grad_norm"]).abs() < 1e-4 * whole["grad_norm"], "{loss_type:?}");
     }
 }

@@ -49,11 +49,11 @@ impl<T: PromptTasks> PromptSource<T> {
         let count = self.tasks.count() as u64;
         if request.round > 0 {
             let mut random = ChaCha8Rng::seed_from_u64(self.options.seed ^ request.round);
-            random.set_stream(request.step);
+            random.set_stream(request.generation);
             return (0..request.groups).map(|_| (random.next_u64() % count) as usize).collect();
         }
         let mut order = (u64::MAX, Vec::new());
-        let first = request.step * request.groups as u64;
+        let first = request.generation * request.groups as u64;
         (first..first + request.groups as u64)
             .map(|index| {
                 if order.0 != index / count {
@@ -80,7 +80,7 @@ impl<T: PromptTasks> RolloutSource for PromptSource<T> {
         // No two sequences of a run have the same number: a step has fewer than 2³² in all its rounds.
         let number = |group: usize, generation: usize| {
             let in_round = (group * request.num_generations + generation) as u64;
-            (request.step << 32) | (request.round << 24) | in_round
+            (request.generation << 32) | (request.round << 24) | in_round
         };
         let groups: Vec<Group> = named
             .iter()

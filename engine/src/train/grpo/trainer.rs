@@ -1,7 +1,8 @@
 //! The GRPO loop: sample groups, compare, update.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use super::advantage::{
     CompletionStatistics, RewardTable, RewardTerm, ScaleRewards, group_advantages, turn_advantages,
@@ -15,6 +16,7 @@ use crate::train::batch::{Batch, Sequence};
 use crate::train::optimizer::AdamWOptions;
 use crate::train::policy::{Policy, token_logps};
 use crate::train::schedule::Schedule;
+use crate::train::sft::read_all;
 
 /// What one call of the model read and wrote.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,12 +58,12 @@ pub struct RolloutGroup {
     pub rollouts: Vec<Rollout>,
 }
 
-/// What a step asks for.
+/// What a trainer asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RolloutRequest {
-    /// The training step, from 0.
-    pub step: u64,
-    /// 0 for the step's first request, then 1, 2, … where groups are resampled.
+    /// The generation, from 0: one for each time that the trainer samples.
+    pub generation: u64,
+    /// 0 for the generation's first request, then 1, 2, … where groups are resampled.
     pub round: u64,
     /// Tasks.
     pub groups: usize,
@@ -100,20 +102,23 @@ pub enum AdvantageLevel {
 /// Options of GRPO, under TRL's names where TRL has them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GrpoOptions {
-    /// Tasks of a step.
-    pub groups_per_step: usize,
     /// Rollouts of a task, the group that rewards are compared in.
     pub num_generations: usize,
+    /// Rollouts that the model reads at once.
+    pub batch_size: usize,
+    /// Passes whose gradients are added up before an update.
+    pub gradient_accumulation_steps: usize,
+    /// Passes that one generation lasts for: `batch_size * steps_per_generation` rollouts are sampled at once. Where that
+    /// is more than an update reads, later updates are off-policy.
+    pub steps_per_generation: usize,
     /// Which loss, its clipping and its KL term.
     pub loss: LossOptions,
     /// What divides the centred rewards.
     pub scale_rewards: ScaleRewards,
     /// Advantages of trajectories or of turns.
     pub advantage_level: AdvantageLevel,
-    /// How often each batch of rollouts is learnt from (`μ` in the paper).
+    /// How often each generation is learnt from (`μ` in the paper).
     pub num_iterations: usize,
-    /// Into how many updates an iteration splits the rollouts.
-    pub steps_per_generation: usize,
     /// Sampling temperature, which also divides the logits in the loss.
     pub temperature: f32,
     /// Length limit of a completion, in tokens: the constant of `dr_grpo`.
@@ -122,8 +127,6 @@ pub struct GrpoOptions {
     pub mask_truncated_completions: bool,
     /// How often groups whose rewards are all equal are replaced by others (DAPO's dynamic sampling); 0: never.
     pub max_resample_rounds: u64,
-    /// Most tokens that the model reads at once in an update; 0: no limit.
-    pub micro_batch_tokens: usize,
     /// Learning rate by step.
     pub schedule: Schedule,
     /// Constants of AdamW.
@@ -139,26 +142,54 @@ pub struct GrpoTrainer<S> {
     reference: Option<Transformer>,
     source: S,
     options: GrpoOptions,
-    step: u64,
-    num_tokens: u64,
+    progress: Progress,
+}
+
+/// How far a run is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Updates made.
+    pub step: u64,
+    /// Tokens read and sampled in rollouts so far.
+    pub num_tokens: u64,
+    /// Rollouts that are still to be learnt from.
+    pub buffer: Option<Buffer>,
 }
 
 /// What a step gives.
 #[derive(Clone, Debug)]
 pub struct GrpoStep {
-    /// Metrics under TRL's names.
+    /// Metrics under TRL's names. Those of rollouts are there in the steps that sampled.
     pub metrics: IndexMap<String, f64>,
-    /// The rollouts that it learnt from.
+    /// What was sampled; none in a step that learns from an earlier step's rollouts.
+    pub sampled: Option<Sampled>,
+}
+
+/// Rollouts of a generation with their advantages.
+#[derive(Clone, Debug)]
+pub struct Sampled {
+    /// All groups.
     pub groups: Vec<RolloutGroup>,
-    /// One for each rollout, groups one after the other (the first turn's for turn-level advantages).
+    /// One for each rollout, groups one after the other: the mean over its tokens.
     pub advantages: Vec<f32>,
 }
 
+/// Rollouts of a generation that are still to be learnt from. Part of a checkpoint: the policy that sampled them is gone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Buffer {
+    learnt: Vec<Learnt>,
+    /// Updates made from them.
+    updates: usize,
+}
+
 /// What a rollout is learnt from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Learnt {
     sequences: Vec<Sequence>,
     /// `[n]`, one for each token that carries loss.
     advantages: Vec<f32>,
+    /// Log-probabilities under the policy that sampled, `[n]`, where the policy will have moved before the last update.
+    old_per_token_logps: Option<Vec<f32>>,
 }
 
 impl<S: RolloutSource> GrpoTrainer<S> {
@@ -166,30 +197,40 @@ impl<S: RolloutSource> GrpoTrainer<S> {
     pub fn new(model: &Transformer, source: S, options: GrpoOptions) -> Result<Self, TrainError> {
         let policy = Policy::new(model, options.optimizer, options.gradient_checkpointing);
         let reference = policy.inference();
-        Self::resume(policy, Some(reference), source, options, 0, 0)
+        Self::resume(policy, Some(reference), source, options, Progress::default())
     }
 
-    /// Goes on behind `step` steps. A KL term needs the reference policy.
+    /// Goes on from a checkpoint. A KL term needs the reference policy.
     pub fn resume(
         policy: Policy,
         reference: Option<Transformer>,
         source: S,
         options: GrpoOptions,
-        step: u64,
-        num_tokens: u64,
+        progress: Progress,
     ) -> Result<Self, TrainError> {
         options.loss.validate().map_err(|error| TrainError::Options(error.to_string()))?;
+        let refuse = |text: &str| Err(TrainError::Options(text.to_owned()));
         if options.num_generations < 2 {
-            return Err(TrainError::Options(
-                "num_generations is below 2: an advantage compares rollouts of one task, so give at least 2."
-                    .to_owned(),
-            ));
+            return refuse(
+                "num_generations is below 2: an advantage compares rollouts of one task, so give at least 2.",
+            );
+        }
+        let generated = options.batch_size * options.steps_per_generation;
+        if generated == 0 || !generated.is_multiple_of(options.num_generations) {
+            return refuse(
+                "batch_size * steps_per_generation must be a multiple of num_generations: groups are sampled whole.",
+            );
+        }
+        if !options.steps_per_generation.is_multiple_of(options.gradient_accumulation_steps.max(1)) {
+            return refuse(
+                "steps_per_generation must be a multiple of gradient_accumulation_steps: updates are made of whole passes.",
+            );
         }
         let reference = reference.filter(|_| options.loss.beta != 0.0);
         if options.loss.beta != 0.0 && reference.is_none() {
-            return Err(TrainError::Options("beta is not 0, but there is no reference policy.".to_owned()));
+            return refuse("beta is not 0, but there is no reference policy.");
         }
-        Ok(Self { policy, reference, source, options, step, num_tokens })
+        Ok(Self { policy, reference, source, options, progress })
     }
 
     /// The policy and its optimizer.
@@ -207,54 +248,71 @@ impl<S: RolloutSource> GrpoTrainer<S> {
         &mut self.source
     }
 
-    /// Steps made.
-    pub fn step_number(&self) -> u64 {
-        self.step
+    /// How far it is: part of a checkpoint.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
-    /// Tokens read and sampled so far.
-    pub fn num_tokens(&self) -> u64 {
-        self.num_tokens
+    /// Updates that a generation lasts for.
+    fn updates_per_generation(&self) -> usize {
+        self.updates_per_iteration() * self.options.num_iterations.max(1)
     }
 
-    /// One batch of rollouts and all updates from it. (TRL counts the updates as steps.)
+    fn updates_per_iteration(&self) -> usize {
+        self.options.steps_per_generation / self.options.gradient_accumulation_steps.max(1)
+    }
+
+    /// One update; samples first where nothing is left to learn from.
     pub async fn step(&mut self) -> Result<GrpoStep, TrainError> {
         let begun = platform::now();
-        let (groups, mut metrics) = self.sample().await?;
-        let sampled = platform::now();
-        let rollouts: Vec<&Rollout> = groups.iter().flat_map(|group| &group.rollouts).collect();
-        let (learnt, advantages) = self.compare(&rollouts, &mut metrics);
-
-        let statistics = CompletionStatistics::new(rollouts.iter().map(|r| (r.sampled_tokens(), r.truncated)));
-        metrics.extend(statistics.metrics().map(|(name, value)| (name.to_owned(), value)));
-        let all_sampled: usize = rollouts.iter().map(|rollout| rollout.sampled_tokens()).sum();
-        let entropy: f64 = rollouts.iter().map(|rollout| rollout.entropy_sum).sum();
-        metrics.insert("entropy".to_owned(), entropy / all_sampled.max(1) as f64);
-
-        let learning_rate = self.options.schedule.learning_rate(self.step);
-        let updates = self.learn(&learnt, learning_rate).await?;
-        metrics.extend(updates);
-        metrics.insert("learning_rate".to_owned(), learning_rate);
-        let read: usize = rollouts.iter().flat_map(|r| &r.samples).map(|sample| sample.sequence.len()).sum();
-        self.num_tokens += read as u64;
-        self.step += 1;
+        let mut metrics = IndexMap::new();
+        let mut sampled = None;
+        let mut tokens = 0;
+        if self.progress.buffer.is_none() {
+            let groups = self.sample(&mut metrics).await?;
+            let rollouts: Vec<&Rollout> = groups.iter().flat_map(|group| &group.rollouts).collect();
+            let mut learnt = self.compare(&rollouts, &mut metrics);
+            describe(&rollouts, &mut metrics);
+            tokens = rollouts.iter().flat_map(|r| &r.samples).map(|sample| sample.sequence.len()).sum();
+            if self.updates_per_generation() > 1 {
+                self.remember(&mut learnt).await?;
+            }
+            let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
+            let advantages = learnt.iter().map(|learnt| mean(&learnt.advantages)).collect();
+            self.progress.buffer = Some(Buffer { learnt, updates: 0 });
+            metrics.insert("rollout_time".to_owned(), platform::now() - begun);
+            sampled = Some(Sampled { groups, advantages });
+        }
+        let learning_rate = self.options.schedule.learning_rate(self.progress.step);
+        let mut buffer = self.progress.buffer.take().expect("filled above");
+        let per_update = self.options.batch_size * self.options.gradient_accumulation_steps.max(1);
+        let first = buffer.updates % self.updates_per_iteration() * per_update;
+        let last = (first + per_update).min(buffer.learnt.len());
+        metrics.extend(self.learn(&buffer.learnt[first..last], learning_rate).await?);
+        buffer.updates += 1;
+        if buffer.updates < self.updates_per_generation() {
+            self.progress.buffer = Some(buffer);
+        }
+        self.progress.step += 1;
+        self.progress.num_tokens += tokens as u64;
         let seconds = platform::now() - begun;
-        metrics.insert("num_tokens".to_owned(), self.num_tokens as f64);
+        metrics.insert("learning_rate".to_owned(), learning_rate);
+        metrics.insert("num_tokens".to_owned(), self.progress.num_tokens as f64);
         metrics.insert("step_time".to_owned(), seconds);
-        metrics.insert("rollout_time".to_owned(), sampled - begun);
-        metrics.insert("tokens_per_second".to_owned(), read as f64 / seconds.max(1e-9));
-        Ok(GrpoStep { metrics, groups, advantages })
+        metrics.insert("tokens_per_second".to_owned(), tokens as f64 / seconds.max(1e-9));
+        Ok(GrpoStep { metrics, sampled })
     }
 
-    /// Rollouts of a step, resampled where nothing can be learnt from a group.
-    async fn sample(&mut self) -> Result<(Vec<RolloutGroup>, IndexMap<String, f64>), TrainError> {
+    /// Rollouts of a generation, resampled where nothing can be learnt from a group.
+    async fn sample(&mut self, metrics: &mut IndexMap<String, f64>) -> Result<Vec<RolloutGroup>, TrainError> {
         let policy = self.policy.inference();
-        let (wanted, num_generations) = (self.options.groups_per_step, self.options.num_generations);
+        let num_generations = self.options.num_generations;
+        let wanted = self.options.batch_size * self.options.steps_per_generation / num_generations;
+        let generation = self.progress.step / self.updates_per_generation() as u64;
         let mut kept: Vec<RolloutGroup> = Vec::new();
         let mut spare: Vec<RolloutGroup> = Vec::new();
-        let mut metrics = IndexMap::new();
         for round in 0..=self.options.max_resample_rounds {
-            let request = RolloutRequest { step: self.step, round, groups: wanted - kept.len(), num_generations };
+            let request = RolloutRequest { generation, round, groups: wanted - kept.len(), num_generations };
             for group in self.source.rollouts(&policy, request).await? {
                 assert_eq!(group.rollouts.len(), num_generations, "the source gives what was asked for");
                 let informative = self.options.max_resample_rounds == 0 || {
@@ -272,7 +330,26 @@ impl<S: RolloutSource> GrpoTrainer<S> {
         }
         // Rather a batch of the promised size that teaches less than none: tasks may all be solved by now.
         kept.extend(spare.into_iter().take(wanted - kept.len()));
-        Ok((kept, metrics))
+        Ok(kept)
+    }
+
+    /// Notes each rollout's log-probabilities under the policy as it is.
+    async fn remember(&self, learnt: &mut [Learnt]) -> Result<(), TrainError> {
+        let model = self.policy.inference();
+        for pass in learnt.chunks_mut(self.options.batch_size) {
+            let sequences: Vec<&Sequence> = pass.iter().flat_map(|learnt| &learnt.sequences).collect();
+            let batch = Batch::new(&sequences);
+            if batch.targets.is_empty() {
+                continue;
+            }
+            let logps = read_all(vec![token_logps(&model, &batch, self.options.temperature).logps]).await?;
+            let mut logps = logps.into_iter().map(|logp| logp as f32);
+            for learnt in pass {
+                learnt.old_per_token_logps = Some(logps.by_ref().take(learnt.advantages.len()).collect());
+            }
+            platform::yield_now().await;
+        }
+        Ok(())
     }
 
     fn table(&self, rollouts: &[&Rollout]) -> RewardTable {
@@ -284,7 +361,7 @@ impl<S: RolloutSource> GrpoTrainer<S> {
     }
 
     /// Advantages, and what carries loss with which advantage.
-    fn compare(&self, rollouts: &[&Rollout], metrics: &mut IndexMap<String, f64>) -> (Vec<Learnt>, Vec<f32>) {
+    fn compare(&self, rollouts: &[&Rollout], metrics: &mut IndexMap<String, f64>) -> Vec<Learnt> {
         let (num_generations, scale) = (self.options.num_generations, self.options.scale_rewards);
         let table = self.table(rollouts);
         metrics.extend(table.metrics());
@@ -309,113 +386,100 @@ impl<S: RolloutSource> GrpoTrainer<S> {
             let advantages = rollout.samples.iter().zip(&sequences).flat_map(|(sample, sequence)| {
                 std::iter::repeat_n(advantage_of(index, sample.turn), sequence.loss_tokens())
             });
-            Learnt { advantages: advantages.collect(), sequences }
+            Learnt { advantages: advantages.collect(), sequences, old_per_token_logps: None }
         });
-        (learnt.collect(), (0..rollouts.len()).map(|index| advantage_of(index, 0)).collect())
+        learnt.collect()
     }
 
-    /// All updates from a batch of rollouts.
-    async fn learn(&mut self, learnt: &[Learnt], learning_rate: f64) -> Result<IndexMap<String, f64>, TrainError> {
-        let temperature = self.options.temperature;
-        let per_update = learnt.len().div_ceil(self.options.steps_per_generation.max(1));
-        let mut sums: IndexMap<String, f64> = IndexMap::new();
-        let mut updates = 0;
-        // Log-probabilities under the policy that sampled, from the first time that a rollout is learnt from. They are
-        // needed where the policy has moved since: in later iterations, and in later updates of the first.
-        let mut old: Vec<Option<Tensor<1>>> = Vec::new();
-        let once = self.options.num_iterations <= 1 && self.options.steps_per_generation <= 1;
-        let plan: Vec<(Vec<&Learnt>, LossNormalizer)> = learnt
-            .chunks(per_update.max(1))
-            .map(|part| {
-                let normalizer = LossNormalizer {
-                    num_sequences: part.len(),
-                    num_tokens: part.iter().map(|learnt| learnt.advantages.len()).sum(),
-                    max_completion_length: self.options.max_completion_length,
-                };
-                // Without a KL term, nothing is learnt where all advantages are 0; such rollouts count in the means alone.
-                let moves = |learnt: &&Learnt| {
-                    let idle = self.options.loss.beta == 0.0 && learnt.advantages.iter().all(|a| *a == 0.0);
-                    !idle && !learnt.advantages.is_empty()
-                };
-                (part.iter().filter(moves).collect(), normalizer)
-            })
-            .collect();
-        let runs: Vec<(usize, Vec<&Learnt>, Batch)> = plan
-            .iter()
-            .enumerate()
-            .flat_map(|(update, (part, _))| {
-                let units: Vec<&[Sequence]> = part.iter().map(|learnt| &learnt.sequences[..]).collect();
-                let runs = Batch::split(&units, self.options.micro_batch_tokens);
-                runs.into_iter().map(move |run| {
-                    let sequences: Vec<&Sequence> = part[run.clone()].iter().flat_map(|l| &l.sequences).collect();
-                    (update, part[run].to_vec(), Batch::new(&sequences))
-                })
-            })
-            .collect();
-        if !once {
-            let model = self.policy.inference();
-            for (_, _, batch) in &runs {
-                old.push(Some(token_logps(&model, batch, temperature).logps));
-                platform::yield_now().await;
-            }
-        } else {
-            old.resize(runs.len(), None);
+    /// One update from some rollouts.
+    async fn learn(&mut self, learnt: &[Learnt], learning_rate: f64) -> Result<Vec<(String, f64)>, TrainError> {
+        let normalizer = LossNormalizer {
+            num_sequences: learnt.len(),
+            num_tokens: learnt.iter().map(|learnt| learnt.advantages.len()).sum(),
+            max_completion_length: self.options.max_completion_length,
+        };
+        // Without a KL term nothing is learnt where all advantages are 0: such rollouts count in the means, and are not read.
+        let has_kl = self.options.loss.beta != 0.0;
+        let moves = |learnt: &&Learnt| {
+            !learnt.advantages.is_empty() && (has_kl || learnt.advantages.iter().any(|advantage| *advantage != 0.0))
+        };
+        let moving: Vec<&Learnt> = learnt.iter().filter(moves).collect();
+        let mut merged: Option<PolicyMetrics> = None;
+        for pass in moving.chunks(self.options.batch_size) {
+            let metrics = self.pass(pass, normalizer);
+            merged = Some(match merged {
+                None => metrics,
+                Some(so_far) => so_far.merge(metrics),
+            });
+            platform::yield_now().await;
         }
-        for _ in 0..self.options.num_iterations.max(1) {
-            for (update, (_, normalizer)) in plan.iter().enumerate() {
-                let mut merged: Option<PolicyMetrics> = None;
-                let mut kept = 0;
-                for (index, (_, part, batch)) in runs.iter().enumerate().filter(|(_, run)| run.0 == update) {
-                    let logps = self.policy.token_logps(batch, temperature);
-                    let reference = self.reference.as_ref();
-                    let advantages: Vec<f32> = part.iter().flat_map(|l| l.advantages.iter().copied()).collect();
-                    let lengths: Vec<usize> = part.iter().map(|learnt| learnt.advantages.len()).collect();
-                    let device = self.policy.model().device();
-                    let lift = |tensor: Tensor<1>| Tensor::from_inner(tensor).to_device(&device);
-                    let loss = policy_loss(
-                        PolicyLossInput {
-                            per_token_logps: logps.logps,
-                            old_per_token_logps: old[index].clone().map(lift),
-                            ref_per_token_logps: reference
-                                .map(|model| lift(token_logps(model, batch, temperature).logps)),
-                            entropy: None,
-                            advantages: &advantages,
-                            sequence_lengths: &lengths,
-                            loss_mask: None,
-                            normalizer: *normalizer,
-                        },
-                        &self.options.loss,
-                    );
-                    self.policy.backward(&loss.loss);
-                    kept += advantages.len();
-                    merged = Some(match merged {
-                        None => loss.metrics,
-                        Some(so_far) => so_far.merge(loss.metrics),
-                    });
-                    platform::yield_now().await;
-                }
-                updates += 1;
-                let Some(merged) = merged else { continue };
+        let mut metrics: Vec<(String, f64)> = Vec::new();
+        let mut grad_norm = 0.0;
+        match merged {
+            None => metrics.extend(["loss", "clip_ratio/region_mean"].map(|name| (name.to_owned(), 0.0))),
+            Some(merged) => {
                 let values = merged.read().await.map_err(|error| TrainError::Device(format!("{error:?}")))?;
-                let loss = f64::from(values.loss);
-                if !loss.is_finite() {
+                if !values.loss.is_finite() {
                     self.policy.discard_gradients();
-                    return Err(TrainError::NotFinite { what: "the loss", step: self.step + 1 });
+                    return Err(TrainError::NotFinite { what: "the loss", step: self.progress.step + 1 });
                 }
-                let grad_norm = self.policy.update(learning_rate).await;
-                // Rollouts that were left out have no ratio that is clipped: shares are of all tokens, as TRL's are.
-                let share = kept as f64 / normalizer.num_tokens.max(1) as f64;
-                for (name, value) in values.metrics() {
+                grad_norm = self.policy.update(learning_rate).await;
+                // No ratio of a rollout that was left out is clipped, but it counts: shares are of all tokens.
+                let read: usize = moving.iter().map(|learnt| learnt.advantages.len()).sum();
+                let share = read as f64 / normalizer.num_tokens.max(1) as f64;
+                metrics.extend(values.metrics().into_iter().map(|(name, value)| {
                     let value = if name.starts_with("clip_ratio") { value * share } else { value };
-                    *sums.entry(name.to_owned()).or_default() += value;
-                }
-                *sums.entry("grad_norm".to_owned()).or_default() += grad_norm;
+                    (name.to_owned(), value)
+                }));
             }
         }
-        for name in ["loss", "grad_norm", "clip_ratio/region_mean"] {
-            sums.entry(name.to_owned()).or_default();
-        }
-        sums.values_mut().for_each(|sum| *sum /= f64::from(updates.max(1)));
-        Ok(sums)
+        metrics.push(("grad_norm".to_owned(), grad_norm));
+        Ok(metrics)
     }
+
+    /// Adds the gradient of some rollouts.
+    fn pass(&mut self, learnt: &[&Learnt], normalizer: LossNormalizer) -> PolicyMetrics {
+        let temperature = self.options.temperature;
+        let sequences: Vec<&Sequence> = learnt.iter().flat_map(|learnt| &learnt.sequences).collect();
+        let batch = Batch::new(&sequences);
+        let advantages: Vec<f32> = learnt.iter().flat_map(|learnt| learnt.advantages.iter().copied()).collect();
+        let lengths: Vec<usize> = learnt.iter().map(|learnt| learnt.advantages.len()).collect();
+        let old: Option<Vec<f32>> = learnt
+            .iter()
+            .map(|learnt| learnt.old_per_token_logps.as_deref())
+            .collect::<Option<Vec<_>>>()
+            .map(|all| all.concat());
+        let logps = self.policy.token_logps(&batch, temperature);
+        // Like the log-probabilities that they are compared with: on a device with autodiff, without gradients.
+        let like = logps.logps.clone().detach();
+        let old = old.map(|old| Tensor::from_data(TensorData::from(&old[..]), &like.device()));
+        let reference = self
+            .reference
+            .as_ref()
+            .map(|model| Tensor::from_inner(token_logps(model, &batch, temperature).logps).to_device(&like.device()));
+        let loss = policy_loss(
+            PolicyLossInput {
+                per_token_logps: logps.logps,
+                old_per_token_logps: old,
+                ref_per_token_logps: reference,
+                entropy: None,
+                advantages: &advantages,
+                sequence_lengths: &lengths,
+                loss_mask: None,
+                normalizer,
+            },
+            &self.options.loss,
+        );
+        self.policy.backward(&loss.loss);
+        loss.metrics
+    }
+}
+
+/// Lengths and entropy of rollouts.
+fn describe(rollouts: &[&Rollout], metrics: &mut IndexMap<String, f64>) {
+    let statistics = CompletionStatistics::new(rollouts.iter().map(|r| (r.sampled_tokens(), r.truncated)));
+    metrics.extend(statistics.metrics().map(|(name, value)| (name.to_owned(), value)));
+    let sampled: usize = rollouts.iter().map(|rollout| rollout.sampled_tokens()).sum();
+    let entropy: f64 = rollouts.iter().map(|rollout| rollout.entropy_sum).sum();
+    metrics.insert("entropy".to_owned(), entropy / sampled.max(1) as f64);
 }
