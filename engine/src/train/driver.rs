@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
+use super::TrainError;
 use super::event::{EVENTS_VERSION, EventSink, FinishReason, TrainEvent};
 use super::metrics::{self, Metrics};
 use super::run_folder::{CheckpointFiles, RunFolder, RunFolderError};
@@ -40,22 +41,6 @@ pub enum StepOutcome {
     Continue,
     /// That was the last one.
     Finished(FinishReason),
-}
-
-/// Why an update could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// The loss or the gradient became infinite or NaN.
-    #[error("{what} is not a finite number in step {step}. Resume from the last checkpoint with a lower learning rate")]
-    NotFinite {
-        /// What it is: `the loss`, `the gradient norm`.
-        what: &'static str,
-        /// The update.
-        step: u64,
-    },
-    /// Anything else, such as data that does not read.
-    #[error(transparent)]
-    Other(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Why [`run`] gave up.

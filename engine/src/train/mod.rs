@@ -5,12 +5,15 @@
 
 pub mod config;
 mod driver;
+mod error;
 pub mod event;
 pub mod grpo;
 pub mod metrics;
 pub mod run_folder;
+pub mod schedule;
 
 pub use config::RunConfig;
-pub use driver::{RunControl, RunEnd, RunError, StepOutcome, TrainError, Trainer, run};
+pub use driver::{RunControl, RunEnd, RunError, StepOutcome, Trainer, run};
+pub use error::TrainError;
 pub use event::{EventSink, FinishReason, TrainEvent};
 pub use run_folder::RunFolder;

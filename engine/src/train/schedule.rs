@@ -53,7 +53,9 @@ mod tests {
 
     #[test]
     fn rises_then_falls_to_the_minimum() {
-        for (kind, middle) in [(ScheduleKind::Cosine, 0.55), (ScheduleKind::Linear, 0.55), (ScheduleKind::Constant, 1.0)] {
+        for (kind, middle) in
+            [(ScheduleKind::Cosine, 0.55), (ScheduleKind::Linear, 0.55), (ScheduleKind::Constant, 1.0)]
+        {
             let schedule = Schedule { peak: 2.0, warmup_steps: 4, total_steps: 15, kind, min_ratio: 0.1 };
             assert_eq!(schedule.learning_rate(0), 0.5);
             assert_eq!(schedule.learning_rate(3), 2.0);
