@@ -169,3 +169,202 @@ fn a_missing_bundle_says_how_to_make_it() {
     let error = failure(&folder.0, &["serve", "--dist", "/nowhere"]);
     assert!(error.contains("cargo xtask bundle"), "{error}");
 }
+
+/// `parl train`, `parl runs` and `parl devices`.
+#[cfg(feature = "tensor")]
+mod training {
+    use super::*;
+
+    fn success(folder: &Folder, arguments: &[&str]) -> String {
+        let output = parl(&folder.0, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    const CONFIG: &str = "\
+method = \"grpo\"
+
+[data]
+task = \"addition\"
+
+[grpo]
+num_generations = 4
+batch_size = 16
+";
+
+    #[test]
+    fn a_dry_run_prints_a_configuration_and_what_it_amounts_to() {
+        let folder = Folder::new("dry-run");
+        let file = folder.write("config.toml", CONFIG.as_bytes());
+        let file = file.to_str().unwrap();
+        let text = success(&folder, &["train", "--config", file, "--dry-run", "grpo.beta=0.04", "--device", "flex"]);
+        assert!(text.contains(" parameters, with 512 tokens in the vocabulary\n"), "{text}");
+        assert!(text.contains("# 200 steps of up to 4,096 tokens (16 completions, and their prompts)\n"), "{text}");
+        assert!(text.contains("# device: flex (CPU, ") && text.contains("; asked for\n"), "{text}");
+        assert!(text.contains("# folder: runs/grpo-addition-nano-seed0\n"), "{text}");
+        assert!(text.contains("beta = 0.04\n") && text.contains("epsilon_high = 0.2\n"), "{text}");
+        // What is printed is a configuration that comes to the same.
+        let again = folder.write("again.toml", text.as_bytes());
+        assert_eq!(success(&folder, &["train", "-c", again.to_str().unwrap(), "--dry-run"]), text);
+        assert!(!folder.0.join("runs").exists(), "nothing is written");
+    }
+
+    #[test]
+    fn a_configuration_can_be_given_in_words_alone() {
+        let folder = Folder::new("words");
+        let text = success(&folder, &["train", "--dry-run", "data.task=copy", "model.preset=micro", "sft.max_steps=5"]);
+        assert!(text.contains("method = \"sft\"") && text.contains("preset = \"micro\""), "{text}");
+        assert!(text.contains("warmup_steps = 5\n"), "a short run has a short warm-up: {text}");
+    }
+
+    #[test]
+    fn mistakes_in_a_configuration_are_told_with_line_and_nearest_name() {
+        let folder = Folder::new("mistakes");
+        let file = folder.write("config.toml", format!("{CONFIG}epsilonhigh = 0.3\nbeta = \"x\"\n").as_bytes());
+        let file = file.to_str().unwrap();
+        let error = failure(&folder.0, &["train", "--config", file, "--dry-run", "model.presett=nano"]);
+        assert!(
+            error.contains(&format!("unknown key `grpo.epsilonhigh` at {file}:9; did you mean `epsilon_high`?")),
+            "{error}"
+        );
+        assert!(error.contains(&format!("`grpo.beta` at {file}:10 is the string \"x\"; it takes a number")), "{error}");
+        assert!(
+            error.contains("unknown key `model.presett` in `model.presett=nano`; did you mean `preset`?"),
+            "{error}"
+        );
+        let absent = failure(&folder.0, &["train", "--config", "/nowhere.toml"]);
+        assert!(absent.contains("/nowhere.toml does not read"), "{absent}");
+        let nothing = failure(&folder.0, &["train", "--dry-run"]);
+        assert!(nothing.contains("`data.task` (not given): set it to copy or addition"), "{nothing}");
+        let resumed = failure(&folder.0, &["train", "--resume", folder.0.to_str().unwrap()]);
+        assert!(resumed.contains("is not the folder of a run: there is no run.json in it"), "{resumed}");
+        let model = failure(&folder.0, &["train", "--dry-run", "data.task=copy", "model.path=nowhere"]);
+        assert!(model.contains("nowhere/config.json does not read; model.path is a folder with"), "{model}");
+    }
+
+    #[test]
+    fn options_are_explained() {
+        let folder = Folder::new("options");
+        let all = success(&folder, &["train", "--options"]);
+        let grpo = success(&folder, &["train", "--options", "grpo"]);
+        assert!(all.contains(&grpo) && !grpo.contains("sft."));
+        assert!(grpo.contains("grpo.epsilon  (number, from 0, below 1; default 0.2)\n    Lower clip limit"), "{grpo}");
+        assert!(
+            grpo.contains("grpo.loss_type  (\"grpo\", \"dr_grpo\", \"dapo\" or \"gspo\"; default \"dapo\")"),
+            "{grpo}"
+        );
+        let error = failure(&folder.0, &["train", "--options", "grop"]);
+        assert!(error.contains("no section `grop`; take one of run, model"), "{error}");
+    }
+
+    #[test]
+    fn devices_are_named_and_missing_ones_come_with_a_remedy() {
+        let folder = Folder::new("devices");
+        let list = success(&folder, &["devices"]);
+        assert!(list.starts_with("cuda ") && list.contains("\nflex ") && list.contains("\nauto takes "), "{list}");
+        let json: serde_json::Value = serde_json::from_str(&success(&folder, &["devices", "--json"])).unwrap();
+        assert_eq!(json["devices"].as_array().unwrap().len(), 5);
+        let unknown = failure(&folder.0, &["train", "--dry-run", "data.task=copy", "--device", "gpu"]);
+        assert!(unknown.contains("there is no device `gpu`; take one of auto, flex"), "{unknown}");
+        #[cfg(not(feature = "cuda"))]
+        {
+            let missing = failure(&folder.0, &["train", "--dry-run", "data.task=copy", "run.device=cuda"]);
+            assert!(missing.contains("cargo build --release --features cuda"), "{missing}");
+        }
+    }
+
+    #[test]
+    fn the_environment_names_a_device_and_the_command_line_goes_before_it() {
+        let folder = Folder::new("environment");
+        let device = |arguments: &[&str]| {
+            let output = Command::new(env!("CARGO_BIN_EXE_parl"))
+                .args(["train", "--dry-run", "data.task=copy"])
+                .args(arguments)
+                .env("PARL_DATA", &folder.0)
+                .env("PARL_DEVICE", "flex")
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .lines()
+                .find(|line| line.starts_with("device = "))
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(device(&["run.device=wgpu"]), "device = \"flex\"");
+        assert_eq!(device(&["--device", "auto"]), "device = \"auto\"");
+    }
+
+    /// A run of another day, in a folder of its own.
+    fn write_run(folder: &Folder, name: &str) -> String {
+        let run = folder.0.join("runs").join(name);
+        std::fs::create_dir_all(run.join("traces")).unwrap();
+        let config = success(folder, &["train", "--dry-run", "data.task=addition", "sft.max_steps=3"]);
+        std::fs::write(run.join("config.toml"), config).unwrap();
+        let info = serde_json::json!({
+            "version": 1, "program": "0.1.0", "device": {"choice": "flex", "name": "CPU, 2 cores", "reason": "asked for"},
+            "seed": 0, "data_sha256": {}, "tokenizer_sha256": "", "started": 1_700_000_000.5, "parameters": 312_345
+        });
+        std::fs::write(run.join("run.json"), info.to_string()).unwrap();
+        let events = concat!(
+            r#"{"time":1700000000.5,"type":"step","step":1,"metrics":{"loss":3.25,"memory":123456789,"step_time":40.5}}"#,
+            "\n",
+            r#"{"time":1700000001.0,"type":"step","step":2,"metrics":{"loss":2.5,"memory":123456789,"step_time":40.5}}"#,
+            "\n",
+            r#"{"time":1700000001.0,"type":"evaluated","step":2,"metrics":{"eval_loss":2.25}}"#,
+            "\n",
+            r#"{"time":1700000001.5,"type":"stopped","step":2,"reason":"stopped by Ctrl-C"}"#,
+            "\n",
+            r#"{"time":17000000"#,
+        );
+        std::fs::write(run.join("events.jsonl"), events).unwrap();
+        let trace = r#"{"prompt":"1+1=","rollouts":[{"completion":"2","tokens":2,"truncated":false,"reward":1.0,"advantage":0.5}]}"#;
+        std::fs::write(run.join("traces/step-000002.jsonl"), format!("{trace}\n")).unwrap();
+        run.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn runs_are_listed_and_shown() {
+        let folder = Folder::new("runs");
+        let run = write_run(&folder, "first");
+        let broken = folder.0.join("runs/second");
+        std::fs::create_dir_all(&broken).unwrap();
+        std::fs::write(broken.join("run.json"), "{").unwrap();
+        let list = success(&folder, &["runs", "list", folder.0.join("runs").to_str().unwrap()]);
+        let lines: Vec<&str> = list.lines().collect();
+        assert!(
+            lines[0].starts_with("first ") && lines[0].ends_with("loss 2.5                          stopped by Ctrl-C"),
+            "{list}"
+        );
+        assert!(lines[0].contains("2/3 ") && lines[1].contains("there is no config.toml in it"), "{list}");
+        let show = success(&folder, &["runs", "show", &run, "--rollouts"]);
+        for words in [
+            "312,345 parameters, seed 0",
+            "2 of 3, stopped by Ctrl-C",
+            "1m21s",
+            "123.5 MB",
+            "2.25 nats",
+            "1+1=",
+            "reward 1, advantage 0.5",
+        ] {
+            assert!(show.contains(words), "{words}: {show}");
+        }
+        let error = failure(&folder.0, &["runs", "show", &run, "--rollouts", "7"]);
+        assert!(error.contains("there are those of: 2"), "{error}");
+    }
+
+    #[test]
+    fn metrics_are_exported() {
+        let folder = Folder::new("export");
+        let run = write_run(&folder, "first");
+        let csv = success(&folder, &["runs", "export", &run, "--format", "csv"]);
+        assert_eq!(csv.lines().next(), Some("step,time,loss,memory,step_time,eval_loss"));
+        assert_eq!(csv.lines().nth(2), Some("2,1700000001,2.5,123456789,40.5,2.25"));
+        let boards = folder.0.join("boards");
+        let path =
+            success(&folder, &["runs", "export", &run, "--format", "tensorboard", "--out", boards.to_str().unwrap()]);
+        assert!(path.trim_end().ends_with("boards/first/events.out.tfevents.1700000000.parl"), "{path}");
+        let bytes = std::fs::read(path.trim_end()).unwrap();
+        assert!(bytes.windows(13).any(|bytes| bytes == b"brain.Event:2"));
+    }
+}

@@ -2,7 +2,15 @@
 
 mod bfcl;
 mod data_folder;
+#[cfg(feature = "tensor")]
+mod devices;
+#[cfg(feature = "tensor")]
+mod display;
+#[cfg(feature = "tensor")]
+mod runs;
 mod serve;
+#[cfg(feature = "tensor")]
+mod train;
 
 use std::process::ExitCode;
 
@@ -34,11 +42,16 @@ Examples:
   Score your own trajectories, one JSON object a line:
     parl bfcl score --trajectories runs.jsonl --out scores.jsonl
 
+  Train a small model on a toy task, and look at what came of it:
+    parl train data.task=addition
+    parl runs show runs/sft-addition-nano-seed0
+
   Open the page, with BFCL's tasks in it:
     parl serve --dist dist
 
 Environment:
-  PARL_DATA  the data folder, as --data";
+  PARL_DATA    the data folder, as --data
+  PARL_DEVICE  where to compute, as --device of `parl train`";
 
 #[derive(Subcommand)]
 enum Command {
@@ -48,6 +61,15 @@ enum Command {
     Schema,
     /// Serve the page, and BFCL's tasks where they have been fetched, on this machine only
     Serve(serve::Arguments),
+    /// Train a model: fine-tune it, or let it learn from rewards
+    #[cfg(feature = "tensor")]
+    Train(train::Arguments),
+    /// Runs of `parl train`: list, show, export
+    #[cfg(feature = "tensor")]
+    Runs(runs::Arguments),
+    /// Show what can compute on this machine
+    #[cfg(feature = "tensor")]
+    Devices(devices::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +82,12 @@ fn main() -> ExitCode {
         Command::Bfcl(arguments) => bfcl::run(arguments, &data),
         Command::Schema => print_schemas(),
         Command::Serve(arguments) => serve::run(&arguments, &data),
+        #[cfg(feature = "tensor")]
+        Command::Train(arguments) => train::run(&arguments),
+        #[cfg(feature = "tensor")]
+        Command::Runs(arguments) => runs::run(&arguments),
+        #[cfg(feature = "tensor")]
+        Command::Devices(arguments) => devices::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

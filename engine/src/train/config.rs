@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use options::{
     ANY, BELOW_ONE, NOT_NEGATIVE, ONE_OR_MORE, OptionValue, POSITIVE, POSITIVE_SHARE, Range, Refused, SHARE, Section,
-    TWO_OR_MORE, choice, full_name, or_list, section, toml_text,
+    TWO_OR_MORE, choice, full_name, named_values, or_list, section, toml_text,
 };
 
+use super::grpo::{LossType, ScaleRewards};
+use super::schedule::ScheduleKind;
 use crate::device::DeviceChoice;
+use crate::model::Preset;
 
 pub use options::OptionInfo;
 pub use read::{ConfigError, Place, Problem};
@@ -32,65 +35,12 @@ choice! {
 }
 
 choice! {
-    /// Our own small architectures, to start from random weights.
-    pub enum ModelPreset {
-        /// About 0.3 M parameters: tests and the page.
-        Nano = "nano",
-        /// About 1 M parameters.
-        Micro = "micro",
-        /// About 5 M parameters.
-        Mini = "mini",
-    }
-}
-
-choice! {
     /// Toy tasks that are made from the seed and checked by a program.
     pub enum ToyTask {
         /// Repeat a string of symbols.
         Copy = "copy",
         /// Add two whole numbers.
         Addition = "addition",
-    }
-}
-
-choice! {
-    /// The course of the learning rate after warm-up, at `t = (step - warmup_steps) / (max_steps - warmup_steps)`.
-    pub enum ScheduleKind {
-        /// `min_ratio + (1 - min_ratio) · (1 + cos(π·t)) / 2`.
-        Cosine = "cosine",
-        /// 1.
-        Constant = "constant",
-        /// `1 - (1 - min_ratio) · t`.
-        Linear = "linear",
-    }
-}
-
-choice! {
-    /// How the losses `l_it` of token `t` of completion `i` make one loss. `|o_i|` is the number of tokens of completion `i` that
-    /// carry loss, `G` the number of completions in the step.
-    pub enum LossType {
-        /// `1/G · Σ_i 1/|o_i| · Σ_t l_it`: the mean over completions of their mean. Prefers short completions among
-        /// good ones and long among bad ones.
-        Grpo = "grpo",
-        /// `1/(G · max_completion_length) · Σ_i Σ_t l_it`: a constant in place of the length.
-        DrGrpo = "dr_grpo",
-        /// `1/Σ_i|o_i| · Σ_i Σ_t l_it`: every token of the step weighs the same.
-        Dapo = "dapo",
-        /// As `grpo`, with one ratio for a whole completion: `r_i = exp(1/|o_i| · Σ_t (log π - log π_old))`. In TRL this is
-        /// `importance_sampling_level="sequence"` with `loss_type="grpo"`.
-        Gspo = "gspo",
-    }
-}
-
-choice! {
-    /// What the advantage `r_i - mean(r)` is divided by.
-    pub enum ScaleRewards {
-        /// The standard deviation within the group, plus 1e-4.
-        Group = "group",
-        /// The standard deviation over the whole batch, plus 1e-4.
-        Batch = "batch",
-        /// Nothing, as Dr. GRPO recommends: dividing gives easy and hard prompts more weight than middling ones.
-        None = "none",
     }
 }
 
@@ -103,6 +53,11 @@ choice! {
         Turn = "turn",
     }
 }
+
+named_values! { Preset: Nano = "nano", Micro = "micro", Mini = "mini" }
+named_values! { ScheduleKind: Cosine = "cosine", Constant = "constant", Linear = "linear" }
+named_values! { LossType: Grpo = "grpo", DrGrpo = "dr_grpo", Dapo = "dapo", Gspo = "gspo" }
+named_values! { ScaleRewards: Group = "group", Batch = "batch", None = "none" }
 
 impl OptionValue for DeviceChoice {
     fn kind() -> String {
@@ -137,7 +92,7 @@ section! {
     /// The model to train.
     pub struct ModelOptions in "model" {
         /// Architecture to start from random weights; ignored where `path` is given.
-        preset: ModelPreset = ModelPreset::Nano, ANY;
+        preset: Preset = Preset::Nano, ANY;
         /// Folder with `config.json` and `model.safetensors` in Hugging Face's format to start from; a checkpoint of a run is one.
         path: Option<String> = None, ANY;
     }
@@ -208,9 +163,10 @@ section! {
 section! {
     /// The learning rate over the run, as a factor on `optimizer.learning_rate`.
     pub struct ScheduleOptions in "schedule" {
-        /// Steps in which the factor rises from 0 to 1 linearly: `step / warmup_steps`.
+        /// Steps in which the factor rises to 1 linearly: the first has `1/warmup_steps`.
         warmup_steps: u64 = 10, ANY;
-        /// The course afterwards: `cosine` and `linear` end at `min_ratio` on the last step.
+        /// The course afterwards, with `t` going from 0 to 1: `cosine` is `min_ratio + (1 - min_ratio)·(1 + cos(π·t))/2`, `linear`
+        /// is `1 - (1 - min_ratio)·t`, `constant` is 1.
         kind: ScheduleKind = ScheduleKind::Cosine, ANY;
         /// The factor on the last step.
         min_ratio: f64 = 0.1, SHARE;
@@ -276,6 +232,9 @@ section! {
         scale_rewards: ScaleRewards = ScaleRewards::Group, ANY;
         /// Whether a `trajectory` has one advantage or each `turn` of it has its own.
         advantage_level: AdvantageLevel = AdvantageLevel::Trajectory, ANY;
+        /// With `turn`: by how much what comes after a turn counts for it, `G_t = Σ_u≥t turn_gamma^(u-t)·r_u`; 0 only the turn's own
+        /// reward, 1 all that follows.
+        turn_gamma: f64 = 1.0, SHARE;
         /// Sample other prompts in place of groups whose rewards are all equal (their advantages are 0), as in DAPO.
         dynamic_sampling: bool = false, ANY;
         /// With `dynamic_sampling`: rounds of sampling in all; groups that are equal after the last are kept.
@@ -501,6 +460,16 @@ impl GrpoOptions {
         self.steps_per_generation
             .or_else(|| Some((self.generation_batch_size? / self.batch_size).max(1)))
             .unwrap_or(self.gradient_accumulation_steps)
+    }
+
+    /// Groups sampled at once.
+    pub fn groups_per_generation(&self) -> usize {
+        self.generation_batch_size() / self.num_generations
+    }
+
+    /// Updates that one pass over a generation makes.
+    pub fn updates_per_generation(&self) -> usize {
+        self.steps_per_generation() / self.gradient_accumulation_steps
     }
 
     /// Completions sampled at once.

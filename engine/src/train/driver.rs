@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
-use super::error::TrainError;
+use super::TrainError;
 use super::event::{EVENTS_VERSION, EventSink, FinishReason, TrainEvent};
 use super::metrics::{self, Metrics};
 use super::run_folder::{CheckpointFiles, RunFolder, RunFolderError};

@@ -18,13 +18,15 @@ pub enum TrainError {
         /// `max_position_embeddings`.
         limit: usize,
     },
-    /// The loss or the gradient became infinite or NaN.
-    #[error("{what} is not a finite number in step {step}. Resume from the last checkpoint with a lower learning rate")]
-    NotFinite {
-        /// What it is: `the loss`, `the gradient norm`.
-        what: &'static str,
-        /// The update.
+    /// The loss is no number any more.
+    #[error(
+        "the loss of step {step} is {loss}: training has diverged. Lower the learning rate, or go on from an earlier checkpoint with `--resume`."
+    )]
+    Diverged {
+        /// The update, from 1.
         step: u64,
+        /// Its loss.
+        loss: f64,
     },
     /// Options that make no sense together.
     #[error("{0}")]

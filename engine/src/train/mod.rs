@@ -8,6 +8,7 @@ pub mod config;
 mod driver;
 mod error;
 pub mod event;
+pub mod export;
 pub mod grpo;
 pub mod metrics;
 pub mod optimizer;

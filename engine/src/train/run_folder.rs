@@ -9,7 +9,7 @@
 //!   checkpoints/step-000100/ files of the trainer, and manifest.json, which is written last
 //! ```
 //!
-//! A process may be killed at any moment. A checkpoint without a whole manifest does not count and is removed; events and
+//! A process may be killed at any moment. A checkpoint without a whole manifest does not count and is removed when the run goes on; events and
 //! traces of steps after the checkpoint that a run is resumed from are cut off, so that the folder always tells of one
 //! run.
 
@@ -207,8 +207,8 @@ impl<S: Storage> RunFolder<S> {
         Ok(Self { storage, config, info, checkpoints: BTreeMap::new(), clock: crate::platform::unix_time })
     }
 
-    /// Opens the folder of a run, with overrides of its configuration. Changes nothing but what an interrupted process
-    /// left: checkpoints without a whole manifest are removed.
+    /// Opens the folder of a run, with overrides of its configuration. Changes nothing: another process may be training
+    /// in it. Checkpoints without a whole manifest do not count.
     pub async fn open(storage: S, overrides: &[String]) -> Result<Self, RunFolderError> {
         let missing = |missing| RunFolderError::NotARun { folder: storage.describe(""), missing };
         let info = storage.read(INFO).await?.ok_or_else(|| missing(INFO))?;
@@ -221,13 +221,8 @@ impl<S: Storage> RunFolder<S> {
         let mut checkpoints = BTreeMap::new();
         for name in storage.list(CHECKPOINTS).await? {
             let path = format!("{CHECKPOINTS}/{name}");
-            match complete_manifest(&storage, &path).await? {
-                Some(manifest) => {
-                    checkpoints.insert(manifest.step, manifest);
-                }
-                // Only folders that we name so: a stranger's file is not ours to remove.
-                None if name.starts_with("step-") => storage.remove(&path).await?,
-                None => {}
+            if let Some(manifest) = complete_manifest(&storage, &path).await? {
+                checkpoints.insert(manifest.step, manifest);
             }
         }
         Ok(Self { storage, config, info, checkpoints, clock: crate::platform::unix_time })
@@ -388,15 +383,19 @@ impl<S: Storage> RunFolder<S> {
         Ok(names.iter().filter_map(|name| step_of(name.strip_suffix(".jsonl")?)).collect())
     }
 
-    /// Makes the folder tell of the run up to a step only, so that it can go on from there: cuts off events and traces of later
-    /// steps, removes later checkpoints, and writes the configuration with its overrides.
+    /// Makes the folder tell of the run up to a step only, so that it can go on from there: cuts off events and traces of
+    /// later steps, removes later and incomplete checkpoints, and writes the configuration with its overrides.
     pub async fn rewind(&mut self, step: u64) -> Result<(), RunFolderError> {
         let config = self.config.to_toml();
         if self.storage.read(CONFIG).await?.is_none_or(|old| old != config.as_bytes()) {
             self.storage.write(CONFIG, config.as_bytes()).await?;
         }
-        for later in self.checkpoints.split_off(&(step + 1)).into_keys() {
-            self.storage.remove(&checkpoint_path(later)).await?;
+        self.checkpoints.retain(|&at, _| at <= step);
+        for name in self.storage.list(CHECKPOINTS).await? {
+            // Only folders that we name so: a stranger's file is not ours to remove.
+            if step_of(&name).is_some_and(|at| !self.checkpoints.contains_key(&at)) {
+                self.storage.remove(&format!("{CHECKPOINTS}/{name}")).await?;
+            }
         }
         for later in self.traced_steps().await?.into_iter().filter(|&traced| traced > step) {
             self.storage.remove(&trace_path(later)).await?;

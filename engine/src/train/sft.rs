@@ -124,7 +124,7 @@ impl SftTrainer {
         let loss: f64 = sums.iter().step_by(2).sum();
         if !loss.is_finite() {
             self.policy.discard_gradients();
-            return Err(TrainError::NotFinite { what: "the loss", step: self.step + 1 });
+            return Err(TrainError::Diverged { step: self.step + 1, loss });
         }
         let learning_rate = self.options.schedule.learning_rate(self.step);
         let grad_norm = self.policy.update(learning_rate).await;

@@ -154,6 +154,13 @@ macro_rules! choice {
             }
         }
 
+        named_values! { $Choice: $($Variant = $name),* }
+    };
+}
+
+/// Makes an enum that is declared elsewhere an option, with the names that it has in TOML.
+macro_rules! named_values {
+    ($Choice:ident: $($Variant:ident = $name:literal),*) => {
         impl OptionValue for $Choice {
             fn kind() -> String {
                 or_list(Self::names())
@@ -162,7 +169,9 @@ macro_rules! choice {
                 match value.as_str()? { $($name => Some(Self::$Variant),)* _ => None }
             }
             fn to_toml(&self) -> Option<toml::Value> {
-                Some(toml::Value::String(self.name().to_owned()))
+                // Written without a wildcard, so that a new variant has to be named here.
+                let name = match self { $(Self::$Variant => $name,)* };
+                Some(toml::Value::String(name.to_owned()))
             }
             fn names() -> &'static [&'static str] {
                 &[$($name),*]
@@ -280,7 +289,7 @@ macro_rules! section {
     };
 }
 
-pub(super) use {choice, section};
+pub(super) use {choice, named_values, section};
 
 /// A value as TOML, with an exponent where zeros would hide the number.
 pub(super) fn toml_text(value: &Value) -> String {

@@ -27,7 +27,7 @@ fn sections_overrides_and_defaults_make_one_configuration() {
     .unwrap();
     assert_eq!(config.grpo.beta, 0.1);
     assert_eq!(config.grpo.loss_type, LossType::DrGrpo);
-    assert_eq!(config.model.preset, ModelPreset::Micro);
+    assert_eq!(config.model.preset, Preset::Micro);
     assert_eq!(config.run.name.as_deref(), Some("first try"));
     assert_eq!(config.lora.targets, ["q_proj"]);
     assert_eq!(config.optimizer.beta2, 0.95);
@@ -126,6 +126,24 @@ fn every_option_says_what_it_means_and_can_be_set_to_its_default() {
             assert!(set.is_ok(), "{option:?}: {set:?}");
         }
     }
+}
+
+#[test]
+fn names_in_toml_are_those_of_serde() {
+    fn same<T: OptionValue + Serialize>() {
+        for name in T::names() {
+            let value = T::from_toml(&toml::Value::String((*name).to_owned())).unwrap();
+            assert_eq!(serde_json::to_value(&value).unwrap(), *name);
+        }
+    }
+    same::<Method>();
+    same::<Preset>();
+    same::<ToyTask>();
+    same::<ScheduleKind>();
+    same::<LossType>();
+    same::<ScaleRewards>();
+    same::<AdvantageLevel>();
+    same::<DeviceChoice>();
 }
 
 #[test]

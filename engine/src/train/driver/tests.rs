@@ -55,7 +55,7 @@ impl Trainer for Counter {
     async fn step(&mut self, sink: &mut dyn EventSink) -> Result<StepOutcome, TrainError> {
         let step = self.step + 1;
         if self.fails_at == Some(step) {
-            return Err(TrainError::NotFinite { what: "the loss", step });
+            return Err(TrainError::Diverged { step, loss: f64::NAN });
         }
         yield_now().await;
         self.step = step;
@@ -315,9 +315,9 @@ fn a_failing_update_ends_the_run_with_a_word_in_the_events() {
     let (mut trainer, mut folder) = counter_in_memory(10, &[]);
     trainer.fails_at = Some(7);
     let error = block_on(run(&mut trainer, &mut folder, &mut (), &RunControl::new())).unwrap_err();
-    assert!(matches!(error, RunError::Train(TrainError::NotFinite { step: 7, .. })));
+    assert!(matches!(error, RunError::Train(TrainError::Diverged { step: 7, .. })));
     let last = block_on(folder.events()).unwrap().pop().unwrap().event;
-    assert!(matches!(last, TrainEvent::Stopped { step: 6, reason } if reason.contains("not a finite number")));
+    assert!(matches!(last, TrainEvent::Stopped { step: 6, reason } if reason.contains("training has diverged")));
     assert_eq!(folder.latest_checkpoint().unwrap().step, 5, "what was good is there");
 }
 

@@ -421,7 +421,7 @@ impl<S: RolloutSource> GrpoTrainer<S> {
                 let values = merged.read().await.map_err(|error| TrainError::Device(format!("{error:?}")))?;
                 if !values.loss.is_finite() {
                     self.policy.discard_gradients();
-                    return Err(TrainError::NotFinite { what: "the loss", step: self.progress.step + 1 });
+                    return Err(TrainError::Diverged { step: self.progress.step + 1, loss: f64::from(values.loss) });
                 }
                 grad_norm = self.policy.update(learning_rate).await;
                 // No ratio of a rollout that was left out is clipped, but it counts: shares are of all tokens.
