@@ -26,13 +26,8 @@ pub fn rope(x: Tensor<2>, table: &Arc<RopeTable>, positions: &Arc<[usize]>) -> T
     let x: Tensor<3> = x.reshape([tokens, heads, 2 * half]);
     let first = x.clone().slice([0..tokens, 0..heads, 0..half]);
     let second = x.slice([0..tokens, 0..heads, half..2 * half]);
-    let turned = Tensor::cat(
-        vec![
-            first.clone() * cos.clone() - second.clone() * sin.clone(),
-            second * cos + first * sin,
-        ],
-        2,
-    );
+    let turned =
+        Tensor::cat(vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin], 2);
     turned.reshape([tokens, width])
 }
 

@@ -6,6 +6,7 @@
 //! Nothing in here knows about models, tokenizers or losses.
 
 pub mod composed;
+pub mod flex;
 mod layout;
 
 use std::sync::Arc;
@@ -41,8 +42,7 @@ impl RopeTable {
     /// The table for positions `0..positions`. Angles are computed in f64 from f32 frequencies, as PyTorch's are.
     pub fn new(theta: f64, dim: usize, positions: usize) -> Self {
         let half = dim / 2;
-        let frequencies: Vec<f32> =
-            (0..half).map(|i| (1.0 / theta.powf((2 * i) as f64 / dim as f64)) as f32).collect();
+        let frequencies: Vec<f32> = (0..half).map(|i| (1.0 / theta.powf((2 * i) as f64 / dim as f64)) as f32).collect();
         let angles = (0..positions).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
         let (cos, sin) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
         Self { cos, sin, half }
