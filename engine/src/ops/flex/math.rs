@@ -84,7 +84,7 @@ pub fn exp<S: Simd>(x: F32s<S>) -> F32s<S> {
     // Adding it rounds to an integer, which then stands in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts: the first has few bits, so its product with n is exact.
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let shifted = mul_add(x, splat(std::f32::consts::LOG2_E), splat(ROUND));
     let n = shifted - splat(ROUND);
