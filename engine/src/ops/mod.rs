@@ -6,6 +6,7 @@
 //! Nothing in here knows about models, tokenizers or losses.
 
 pub mod composed;
+pub mod flex;
 mod layout;
 
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl RopeTable {
 
     /// Positions that it covers.
     pub fn positions(&self) -> usize {
-        if self.half == 0 { 0 } else { self.cos.len() / self.half }
+        self.cos.len().checked_div(self.half).unwrap_or(0)
     }
 }
 
@@ -85,7 +86,11 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 ///
 /// `query` and the result are `[tokens, heads.query * dim]`; `key` and `value` are `[tokens, heads.key_value * dim]`.
 pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, heads: Heads, layout: &Arc<Layout>) -> Tensor<2> {
-    composed::attention(query, key, value, heads, layout)
+    if flex::attention::takes(&query, &key, &value, heads) {
+        flex::attention::attention(query, key, value, heads, layout)
+    } else {
+        composed::attention(query, key, value, heads, layout)
+    }
 }
 
 /// Output projection and log-softmax in one, for the tokens that matter: see [`TokenLogps`].
