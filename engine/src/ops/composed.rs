@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use super::{Heads, Layout, RopeTable, TokenLogps};
+use super::{AdamWStep, Heads, Layout, RopeTable, TokenLogps};
 
 /// See [`super::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
@@ -70,6 +70,29 @@ pub fn token_logps(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>
     let entropy = (detached.clone().exp() * detached).sum_dim(1).neg().reshape([tokens]);
     let logps = all.gather(1, targets.reshape([tokens, 1])).reshape([tokens]);
     TokenLogps { logps, entropy }
+}
+
+/// See [`super::adamw_update`].
+pub fn adamw_update<const D: usize>(
+    param: Tensor<D>,
+    grad: Tensor<D>,
+    first_moment: Tensor<D>,
+    second_moment: Tensor<D>,
+    step: AdamWStep,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    let AdamWStep { lr, beta1, beta2, eps, weight_decay, grad_scale, .. } = step;
+    let (first_correction, second_correction) = step.bias_corrections();
+    let grad = grad * grad_scale;
+    let first_moment = first_moment * beta1 + grad.clone() * (1.0 - beta1);
+    let second_moment = second_moment * beta2 + grad.square() * (1.0 - beta2);
+    let denominator = (second_moment.clone() / second_correction).sqrt() + eps;
+    let change = first_moment.clone() / denominator * (lr / first_correction);
+    (param * (1.0 - lr * weight_decay) - change, first_moment, second_moment)
+}
+
+/// See [`super::square_sum`].
+pub fn square_sum<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    x.square().sum()
 }
 
 /// A layout as padded rows, one per segment.

@@ -67,19 +67,19 @@ pub struct TokenLogps {
 ///
 /// `x` and the result are `[tokens, width]`, `weight` is `[width]`.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
-    composed::rms_norm(x, weight, epsilon)
+    if flex::takes(&x) { flex::rms_norm(x, weight, epsilon) } else { composed::rms_norm(x, weight, epsilon) }
 }
 
 /// Turns each head of each token by its position (see [`RopeTable`]).
 ///
 /// `x` and the result are `[tokens, heads * dim]`; `positions` has one entry per token.
 pub fn rope(x: Tensor<2>, table: &Arc<RopeTable>, positions: &Arc<[usize]>) -> Tensor<2> {
-    composed::rope(x, table, positions)
+    if flex::takes(&x) { flex::rope(x, table, positions) } else { composed::rope(x, table, positions) }
 }
 
 /// `silu(gate) * up`, all `[tokens, width]`.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    composed::swiglu(gate, up)
+    if flex::takes(&gate) { flex::swiglu(gate, up) } else { composed::swiglu(gate, up) }
 }
 
 /// Causal attention over a flat batch: `softmax(q kᵀ / sqrt(dim)) v` of what [`Layout`] lets each token see.
@@ -94,5 +94,58 @@ pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, heads: Head
 /// `hidden` is `[tokens, d_model]`, `weight` is `[vocabulary, d_model]` (Hugging Face's layout, as embeddings are tied),
 /// `targets` is `[tokens]`.
 pub fn token_logps(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>, temperature: f32) -> TokenLogps {
-    composed::token_logps(hidden, weight, targets, temperature)
+    if flex::takes(&hidden) {
+        flex::token_logps(hidden, weight, targets, temperature)
+    } else {
+        composed::token_logps(hidden, weight, targets, temperature)
+    }
+}
+
+/// One step of AdamW: PyTorch's names and formula.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment (mean of gradients).
+    pub beta1: f64,
+    /// Decay of the second moment (mean of squared gradients).
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay: takes `lr * weight_decay` of each parameter away.
+    pub weight_decay: f64,
+    /// Which step this is, from 1. The moments begin at zero, and this corrects their bias to it.
+    pub step: usize,
+    /// What gradients are multiplied with first: the factor of global-norm clipping, or 1.
+    pub grad_scale: f32,
+}
+
+impl AdamWStep {
+    /// What the first and the second moment are divided by: `1 - beta^step`.
+    pub fn bias_corrections(&self) -> (f64, f64) {
+        let step = self.step as f64;
+        (1.0 - self.beta1.powf(step), 1.0 - self.beta2.powf(step))
+    }
+}
+
+/// `param -= lr * (m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + eps) + weight_decay * param)`, where the moments
+/// `m` and `v` take up `grad_scale * grad` first. All are of one shape; returns the new parameter and moments.
+///
+/// The tensors are without autodiff ([`Tensor::inner`]). On a CPU, what nobody else holds is changed in place: pass the
+/// only handle of parameter and moments.
+pub fn adamw_update<const D: usize>(
+    param: Tensor<D>,
+    grad: Tensor<D>,
+    first_moment: Tensor<D>,
+    second_moment: Tensor<D>,
+    step: AdamWStep,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    let fused = [&param, &grad, &first_moment, &second_moment].into_iter().all(flex::takes);
+    let update = if fused { flex::adamw_update } else { composed::adamw_update };
+    update(param, grad, first_moment, second_moment, step)
+}
+
+/// Sum of the squares of all elements, `[1]`. `x` is without autodiff ([`Tensor::inner`]).
+pub fn square_sum<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    if flex::takes(&x) { flex::square_sum(x) } else { composed::square_sum(x) }
 }
