@@ -72,6 +72,29 @@ pub fn token_logps(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>
     TokenLogps { logps, entropy }
 }
 
+/// See [`super::adamw_update`].
+pub fn adamw_update<const D: usize>(
+    param: Tensor<D>,
+    grad: Tensor<D>,
+    first_moment: Tensor<D>,
+    second_moment: Tensor<D>,
+    step: AdamWStep,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    let AdamWStep { lr, beta1, beta2, eps, weight_decay, grad_scale, .. } = step;
+    let (first_correction, second_correction) = step.bias_corrections();
+    let grad = grad * grad_scale;
+    let first_moment = first_moment * beta1 + grad.clone() * (1.0 - beta1);
+    let second_moment = second_moment * beta2 + grad.square() * (1.0 - beta2);
+    let denominator = (second_moment.clone() / second_correction).sqrt() + eps;
+    let change = first_moment.clone() / denominator * (lr / first_correction);
+    (param * (1.0 - lr * weight_decay) - change, first_moment, second_moment)
+}
+
+/// See [`super::square_sum`].
+pub fn square_sum<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    x.square().sum()
+}
+
 /// A layout as padded rows, one per segment.
 struct Rows {
     rows: usize,
@@ -162,27 +185,4 @@ pub fn decode_attention(
     let hidden = Tensor::<4, Bool>::from_data(TensorData::new(mask, [rows, 1, 1, keys]), &device);
     let hidden = hidden.expand([rows, key_value, repeat, keys]);
     softmax(scores.mask_fill(hidden, -1e30), 3).matmul(v).reshape([rows, query_heads * dim])
-}
-
-/// See [`super::adamw_update`].
-pub fn adamw_update<const D: usize>(
-    param: Tensor<D>,
-    grad: Tensor<D>,
-    first_moment: Tensor<D>,
-    second_moment: Tensor<D>,
-    step: AdamWStep,
-) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    let AdamWStep { lr, beta1, beta2, eps, weight_decay, grad_scale, .. } = step;
-    let (first_correction, second_correction) = step.bias_corrections();
-    let grad = grad * grad_scale;
-    let first_moment = first_moment * beta1 + grad.clone() * (1.0 - beta1);
-    let second_moment = second_moment * beta2 + grad.square() * (1.0 - beta2);
-    let denominator = (second_moment.clone() / second_correction).sqrt() + eps;
-    let change = first_moment.clone() / denominator * (lr / first_correction);
-    (param * (1.0 - lr * weight_decay) - change, first_moment, second_moment)
-}
-
-/// See [`super::square_sum`].
-pub fn square_sum<const D: usize>(x: Tensor<D>) -> Tensor<1> {
-    x.square().sum()
 }

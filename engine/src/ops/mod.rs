@@ -67,19 +67,19 @@ pub struct TokenLogps {
 ///
 /// `x` and the result are `[tokens, width]`, `weight` is `[width]`.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
-    composed::rms_norm(x, weight, epsilon)
+    if flex::takes(&x) { flex::rms_norm(x, weight, epsilon) } else { composed::rms_norm(x, weight, epsilon) }
 }
 
 /// Turns each head of each token by its position (see [`RopeTable`]).
 ///
 /// `x` and the result are `[tokens, heads * dim]`; `positions` has one entry per token.
 pub fn rope(x: Tensor<2>, table: &Arc<RopeTable>, positions: &Arc<[usize]>) -> Tensor<2> {
-    composed::rope(x, table, positions)
+    if flex::takes(&x) { flex::rope(x, table, positions) } else { composed::rope(x, table, positions) }
 }
 
 /// `silu(gate) * up`, all `[tokens, width]`.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    composed::swiglu(gate, up)
+    if flex::takes(&gate) { flex::swiglu(gate, up) } else { composed::swiglu(gate, up) }
 }
 
 /// Causal attention over a flat batch: `softmax(q kᵀ / sqrt(dim)) v` of what [`Layout`] lets each token see.
@@ -98,28 +98,11 @@ pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, heads: Head
 /// `hidden` is `[tokens, d_model]`, `weight` is `[vocabulary, d_model]` (Hugging Face's layout, as embeddings are tied),
 /// `targets` is `[tokens]`.
 pub fn token_logps(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>, temperature: f32) -> TokenLogps {
-    composed::token_logps(hidden, weight, targets, temperature)
-}
-
-/// Attention of one new token per row to what its row has seen: a prompt, shared with other rows, and the tokens that
-/// the row generated since.
-///
-/// `query` and the result are `[rows, heads.query * dim]`; `prompt_key` and `prompt_value` are
-/// `[prompt_tokens, heads.key_value * dim]`, of which row `r` sees `prompts[r] = (start, len)`; `own_key` and
-/// `own_value` are `[capacity, rows, heads.key_value * dim]`, of which the first `own_len` steps are filled, the new
-/// token's included.
-#[expect(clippy::too_many_arguments, reason = "keys and values of two kinds, each a tensor")]
-pub fn decode_attention(
-    query: Tensor<2>,
-    prompt_key: Tensor<2>,
-    prompt_value: Tensor<2>,
-    own_key: Tensor<3>,
-    own_value: Tensor<3>,
-    heads: Heads,
-    prompts: &Arc<[(usize, usize)]>,
-    own_len: usize,
-) -> Tensor<2> {
-    composed::decode_attention(query, prompt_key, prompt_value, own_key, own_value, heads, prompts, own_len)
+    if flex::takes(&hidden) {
+        flex::token_logps(hidden, weight, targets, temperature)
+    } else {
+        composed::token_logps(hidden, weight, targets, temperature)
+    }
 }
 
 /// One step of AdamW: PyTorch's names and formula.
@@ -161,10 +144,33 @@ pub fn adamw_update<const D: usize>(
     second_moment: Tensor<D>,
     step: AdamWStep,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    composed::adamw_update(param, grad, first_moment, second_moment, step)
+    let fused = [&param, &grad, &first_moment, &second_moment].into_iter().all(flex::takes);
+    let update = if fused { flex::adamw_update } else { composed::adamw_update };
+    update(param, grad, first_moment, second_moment, step)
 }
 
 /// Sum of the squares of all elements, `[1]`. `x` is without autodiff ([`Tensor::inner`]).
 pub fn square_sum<const D: usize>(x: Tensor<D>) -> Tensor<1> {
-    composed::square_sum(x)
+    if flex::takes(&x) { flex::square_sum(x) } else { composed::square_sum(x) }
+}
+
+/// Attention of one new token per row to what its row has seen: a prompt, shared with other rows, and the tokens that
+/// the row generated since.
+///
+/// `query` and the result are `[rows, heads.query * dim]`; `prompt_key` and `prompt_value` are
+/// `[prompt_tokens, heads.key_value * dim]`, of which row `r` sees `prompts[r] = (start, len)`; `own_key` and
+/// `own_value` are `[capacity, rows, heads.key_value * dim]`, of which the first `own_len` steps are filled, the new
+/// token's included.
+#[expect(clippy::too_many_arguments, reason = "keys and values of two kinds, each a tensor")]
+pub fn decode_attention(
+    query: Tensor<2>,
+    prompt_key: Tensor<2>,
+    prompt_value: Tensor<2>,
+    own_key: Tensor<3>,
+    own_value: Tensor<3>,
+    heads: Heads,
+    prompts: &Arc<[(usize, usize)]>,
+    own_len: usize,
+) -> Tensor<2> {
+    composed::decode_attention(query, prompt_key, prompt_value, own_key, own_value, heads, prompts, own_len)
 }
