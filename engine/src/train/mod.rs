@@ -4,6 +4,7 @@
 //! heeds a [`RunControl`]. Neither knows files, threads or a terminal, so that the page runs the same loop.
 
 pub mod batch;
+pub mod build;
 pub mod config;
 mod driver;
 mod error;
@@ -16,6 +17,7 @@ pub mod policy;
 pub mod run_folder;
 pub mod schedule;
 pub mod sft;
+pub mod toy;
 
 pub use config::RunConfig;
 pub use driver::{RunControl, RunEnd, RunError, StepOutcome, Trainer, run};
