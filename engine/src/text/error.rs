@@ -6,7 +6,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum TextError {
     /// The bytes are no tokenizer.
-    #[error("this is not a tokenizer that Hugging Face's `tokenizers` can read: {message}; give the model's tokenizer.json")]
+    #[error(
+        "this is not a tokenizer that Hugging Face's `tokenizers` can read: {message}; give the model's tokenizer.json"
+    )]
     Tokenizer {
         /// The library's words.
         message: String,

@@ -84,7 +84,9 @@ impl ChatEncoder {
         let reply_end = text.rsplit_once(PROBE).map(|(_, end)| end.to_owned()).unwrap_or_default();
         let reply_end_ids = tokenizer.encode(&reply_end)?;
         match reply_end_ids.first() {
-            Some(&id) if tokenizer.is_special(id) => Ok(Arc::new(Self { tokenizer, template, reply_end, reply_end_ids })),
+            Some(&id) if tokenizer.is_special(id) => {
+                Ok(Arc::new(Self { tokenizer, template, reply_end, reply_end_ids }))
+            }
             _ => Err(TextError::NoEndToken { found: reply_end }),
         }
     }
@@ -166,7 +168,9 @@ impl ChatTokens {
             return Err(TextError::Order { message: "a reply is open: add it with push_sampled or push_reply first" });
         }
         if messages.iter().any(|message| message.role == Role::Assistant) {
-            return Err(TextError::Order { message: "an assistant's message is added with push_reply or push_sampled" });
+            return Err(TextError::Order {
+                message: "an assistant's message is added with push_reply or push_sampled",
+            });
         }
         let mut all = self.messages.clone();
         all.extend_from_slice(messages);
@@ -192,7 +196,9 @@ impl ChatTokens {
     /// `message` is what the ids were understood as; the template needs it for later messages, and it is never tokenised.
     pub fn push_sampled(&mut self, ids: &[u32], message: Message) -> Result<(), TextError> {
         if !self.is_reply_open {
-            return Err(TextError::Order { message: "no reply is open: call open_reply and sample from its tokens first" });
+            return Err(TextError::Order {
+                message: "no reply is open: call open_reply and sample from its tokens first",
+            });
         }
         let text = self.close(message)?;
         let end = &self.encoder.reply_end_ids;
@@ -278,8 +284,10 @@ mod tests {
     fn encoder() -> Arc<ChatEncoder> {
         static ENCODER: std::sync::OnceLock<Arc<ChatEncoder>> = std::sync::OnceLock::new();
         let encoder = ENCODER.get_or_init(|| {
-            let text = "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<|im_start|>tool\n<|im_start|>system\n".repeat(9);
-            let tokenizer = TokenizerTrainer::new(600).train([text.as_str(), include_str!("sequence.rs")]).expect("trains");
+            let text =
+                "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<|im_start|>tool\n<|im_start|>system\n".repeat(9);
+            let tokenizer =
+                TokenizerTrainer::new(600).train([text.as_str(), include_str!("sequence.rs")]).expect("trains");
             ChatEncoder::new(tokenizer, ChatTemplate::default()).expect("they fit")
         });
         encoder.clone()

@@ -308,8 +308,7 @@ impl Tokenizer {
 
         let decoder = inner.get_decoder().map(serde_json::to_string).transpose();
         let decoder = decoder.map_err(|error| wrong(error.to_string()))?.unwrap_or_default();
-        let spelling =
-            if decoder.contains("\"ByteLevel\"") { Spelling::ByteLevel } else { Spelling::ByteFallback };
+        let spelling = if decoder.contains("\"ByteLevel\"") { Spelling::ByteLevel } else { Spelling::ByteFallback };
         let vocabulary = inner.get_vocab(true);
         let added = inner.get_added_tokens_decoder();
         let size = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
@@ -338,8 +337,17 @@ impl Tokenizer {
             pad_token: first(&[END_OF_TEXT, "<|finetune_right_pad_id|>", "<pad>", "<unk>"]),
             ..TokenizerConfig::default()
         };
-        Self { inner, json: text.to_owned(), config: TokenizerConfig::default(), eos_id: None, pad_id: None, bytes, starts, special }
-            .with_config(config)
+        Self {
+            inner,
+            json: text.to_owned(),
+            config: TokenizerConfig::default(),
+            eos_id: None,
+            pad_id: None,
+            bytes,
+            starts,
+            special,
+        }
+        .with_config(config)
     }
 
     /// Takes the special tokens and the chat template from a configuration.

@@ -3,7 +3,17 @@
 use crate::python::datetime::{DateTime, days_in_month};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -52,7 +62,8 @@ fn day_of_year(date: DateTime) -> u32 {
 /// 0 is Sunday.
 fn weekday(date: DateTime) -> usize {
     let before = date.year - 1;
-    let days = before * 365 + before / 4 - before / 100 + before / 400
+    let days = before * 365 + before / 4 - before / 100
+        + before / 400
         + i32::try_from(day_of_year(date)).expect("at most 366");
     usize::try_from(days.rem_euclid(7)).expect("below 7")
 }

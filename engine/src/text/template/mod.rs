@@ -107,8 +107,9 @@ impl ChatTemplate {
     /// back to the one written in them: the same conversation is the same text on any day.
     pub fn with_now(mut self, now: DateTime) -> Self {
         self.environment.add_function("strftime_now", move |format: &str| {
-            clock::strftime(now, format)
-                .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know {format:?}")))
+            clock::strftime(now, format).ok_or_else(|| {
+                Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know {format:?}"))
+            })
         });
         self
     }
@@ -147,7 +148,9 @@ impl ChatTemplate {
             context.insert(MARKS.into(), json!([begin, end]));
         }
         let template = self.environment.get_template(NAME).expect("compiled by `new`");
-        let text = template.render(Value::from_pairs(context.iter().map(|(name, value)| (name.as_str(), from_json(value))))).map_err(render_error)?;
+        let text = template
+            .render(Value::from_pairs(context.iter().map(|(name, value)| (name.as_str(), from_json(value)))))
+            .map_err(render_error)?;
         Ok(match marks {
             Some(marks) => take_marks(&text, marks),
             None => Rendered { text, generation: Vec::new() },
@@ -421,7 +424,10 @@ mod tests {
             ("{{ x | tojson(ensure_ascii=True, sort_keys=True) }}", r#"{"a": null, "b": [1, 2.0, "\u00e9\n"]}"#),
             ("{{ x | tojson(separators=(',', ':')) }}", r#"{"b":[1,2.0,"é\n"],"a":null}"#),
             ("{{ x.b | tojson(indent=2) }}", "[\n  1,\n  2.0,\n  \"é\\n\"\n]"),
-            ("{{ [[], {}, 1e22, 1e-7, '<&>', true] | tojson(indent=1) }}", "[\n [],\n {},\n 1e+22,\n 1e-07,\n \"<&>\",\n true\n]"),
+            (
+                "{{ [[], {}, 1e22, 1e-7, '<&>', true] | tojson(indent=1) }}",
+                "[\n [],\n {},\n 1e+22,\n 1e-07,\n \"<&>\",\n true\n]",
+            ),
             ("{{ '🙂\x7f' | tojson(ensure_ascii=true) }}", "\"\\ud83d\\ude42\\u007f\""),
         ];
         for (source, expected) in cases {
@@ -445,7 +451,10 @@ mod tests {
         let error = rendered("\n\n{{ missing.key }}").expect_err("no such variable");
         assert!(matches!(error, TextError::TemplateFailed { line: 3, .. }), "{error}");
         let error = rendered("{{ raise_exception('roles must alternate') }}").expect_err("refuses");
-        assert!(matches!(&error, TextError::TemplateRefused { message } if message == "roles must alternate"), "{error}");
+        assert!(
+            matches!(&error, TextError::TemplateRefused { message } if message == "roles must alternate"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -458,7 +467,8 @@ mod tests {
 
     #[test]
     fn generation_blocks_are_found_whatever_the_text() {
-        let source = "{% for m in messages %}\n<{% generation %}\n{{ m.content }}\n{%- endgeneration -%}\n>\n{% endfor %}";
+        let source =
+            "{% for m in messages %}\n<{% generation %}\n{{ m.content }}\n{%- endgeneration -%}\n>\n{% endfor %}";
         let template = ChatTemplate::new(source).expect("compiles");
         let messages = [Message::user("é\u{FDD0}"), Message::user(""), Message::user("b")];
         let rendered = template.render(&messages, &[], false).expect("renders");
@@ -516,7 +526,9 @@ mod tests {
                         <|im_start|>tool\nok<|im_end|>\n<|im_start|>assistant\n";
         assert_eq!(rendered.text, expected);
         let said: Vec<_> = rendered.generation.iter().map(|range| &rendered.text[range.clone()]).collect();
-        assert!(matches!(said[..], [reply] if reply.starts_with("<summary>") && reply.ends_with("</tool_call><|im_end|>")));
+        assert!(
+            matches!(said[..], [reply] if reply.starts_with("<summary>") && reply.ends_with("</tool_call><|im_end|>"))
+        );
     }
 
     #[test]
