@@ -123,6 +123,7 @@ def loss_vector(folder, batch, name, options, with_old, with_tool_mask, by_turn,
         steps_per_generation=len(parts),
         epsilon=options["epsilon"],
         epsilon_high=options["epsilon_high"],
+        use_bias_correction_kl=options["use_bias_correction_kl"],
         **LOSS_TYPES[name],
     )
     # After the trainer is made: it would load a reference model, which nothing here asks.
@@ -176,12 +177,13 @@ def loss_vectors(folder, batch):
     for name in LOSS_TYPES:
         bounds = [(0.2, None), (0.2, 0.28)] + ([(3e-4, 4e-4)] if name == "gspo" else [])
         for epsilon, epsilon_high in bounds:
-            for beta in (0.0, 0.04):
-                options = {"epsilon": epsilon, "epsilon_high": epsilon_high, "beta": beta}
+            for beta, corrected in ((0.0, True), (0.04, True), (0.04, False)):
+                options = {"epsilon": epsilon, "epsilon_high": epsilon_high}
+                options |= {"beta": beta, "use_bias_correction_kl": corrected}
                 for with_old in (True, False):
                     for with_tool_mask in (True, False):
                         yield loss_vector(folder, batch, name, options, with_old, with_tool_mask, False, whole)
-        options = {"epsilon": 0.2, "epsilon_high": 0.28, "beta": 0.04}
+        options = {"epsilon": 0.2, "epsilon_high": 0.28, "beta": 0.04, "use_bias_correction_kl": True}
         yield loss_vector(folder, batch, name, options, True, True, True, whole)
         yield loss_vector(folder, batch, name, options, True, True, False, [3, 3])
         yield loss_vector(folder, batch, name, options, False, False, True, [2, 2, 2])

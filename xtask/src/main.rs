@@ -6,6 +6,7 @@ mod bundle;
 mod doctor;
 mod html;
 mod needs;
+mod parity;
 mod shell;
 mod test;
 mod up;
@@ -23,6 +24,8 @@ Commands
   test      Run every check and test: native, wasm, browser, Python. Ends with what was skipped and why.
               --quick        Native checks and tests alone, up to the first failure
               --only PART    One part: native, wasm, browser or python
+  parity    Run TRL and transformers again beside the frozen vectors (tests/parity), then the parity suites on them.
+            --yes          Download these peers if they are missing (5.6 GB, most of it PyPI's torch); so does CI=true
   bundle    Build the page alone.
               --dist DIR     Write it here (dist)
               --debug        Fast to build, large, with debug information
@@ -34,12 +37,14 @@ Examples
   cargo xtask up --open              See the page: minutes the first time, seconds from then on
   cargo xtask test --quick           Before every commit
   cargo xtask test --only browser    After a change to the page
+  cargo xtask parity --yes           After a change to losses, sampling, model or optimizer
   cargo xtask bundle --dist /tmp/site && parl serve --dist /tmp/site
                                      Put the page somewhere else
 
 Environment
   CARGO_TARGET_DIR        Where builds go (target/)
   XDG_CACHE_HOME          Where downloads and the Python environment go (~/.cache), in parl-mt/
+  PARL_PARITY_PYTHON      A Python that has torch, transformers and trl, for `parity`; otherwise it makes its own
   PARL_WASM_TOOLCHAIN     `debian`: build wasm with Debian's rustc-web even where rustup could do it
 ";
 
@@ -79,6 +84,11 @@ fn dispatch(arguments: &[String]) -> Result {
             let plan = test::Plan { quick: rest.flag("--quick"), only };
             rest.end()?;
             test::test(&plan)?;
+        }
+        Some("parity") => {
+            let download = rest.flag("--yes");
+            rest.end()?;
+            parity::parity(download)?;
         }
         Some("bundle") => {
             let options = bundle::Options { dist: rest.value("--dist")?.map(Into::into), debug: rest.flag("--debug") };

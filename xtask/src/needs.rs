@@ -72,10 +72,7 @@ pub fn browser() -> Result<(PathBuf, PathBuf)> {
 
 /// The interpreter of the private environment, if it is complete.
 pub fn find_python() -> Option<PathBuf> {
-    let venv = shell::cache().join("venv");
-    let marker = std::fs::read_to_string(venv.join("packages.txt")).ok()?;
-    let python = venv.join("bin/python");
-    (marker == PYTHON_PACKAGES.join("\n") && python.exists()).then_some(python)
+    find_environment("venv", &PYTHON_PACKAGES)
 }
 
 /// The interpreter of the private environment with the official package, made where it is missing.
@@ -83,13 +80,25 @@ pub fn python() -> Result<PathBuf> {
     if let Some(python) = find_python() {
         return Ok(python);
     }
-    let venv = shell::cache().join("venv");
-    let list = PYTHON_PACKAGES.join(" ");
-    shell::say(&format!("Python packages for the differential tests, in {}: {list}", venv.display()));
+    environment("venv", &PYTHON_PACKAGES, &["--quiet", "--no-deps"], "the differential tests")
+}
+
+/// The interpreter of a Python environment in the cache, if it holds these packages.
+pub fn find_environment(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    let venv = shell::cache().join(name);
+    let marker = std::fs::read_to_string(venv.join("packages.txt")).ok()?;
+    let python = venv.join("bin/python");
+    (marker == packages.join("\n") && python.exists()).then_some(python)
+}
+
+/// Makes a Python environment in the cache with these packages; gives its interpreter.
+pub fn environment(name: &str, packages: &[&str], pip_options: &[&str], why: &str) -> Result<PathBuf> {
+    let venv = shell::cache().join(name);
+    shell::say(&format!("Python packages for {why}, in {}: {}", venv.display(), packages.join(" ")));
     let python = match shell::which("python3") {
         Some(python) => python,
         None => {
-            install_packages(&["python3", "python3-venv"], "the differential tests")?;
+            install_packages(&["python3", "python3-venv"], why)?;
             shell::which("python3").ok_or("no python3 on PATH")?
         }
     };
@@ -102,9 +111,9 @@ pub fn python() -> Result<PathBuf> {
     }
     let python = venv.join("bin/python");
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]).args(PYTHON_PACKAGES);
-    shell::output(&mut pip)?;
-    std::fs::write(venv.join("packages.txt"), PYTHON_PACKAGES.join("\n"))?;
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check"]).args(pip_options).args(packages);
+    shell::run(&mut pip)?;
+    std::fs::write(venv.join("packages.txt"), packages.join("\n"))?;
     Ok(python)
 }
 

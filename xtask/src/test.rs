@@ -38,7 +38,7 @@ enum Outcome {
 }
 
 struct Suite {
-    name: &'static str,
+    name: String,
     outcome: Outcome,
     seconds: f64,
     passed: usize,
@@ -49,12 +49,14 @@ struct Suite {
 }
 
 /// Why a suite did not run: not a failure, and never a pass.
-struct Skip(String);
+pub struct Skip(pub String);
 
-type SuiteResult = std::result::Result<Result, Skip>;
+/// What became of a suite that ran.
+pub type SuiteResult = std::result::Result<Result, Skip>;
 
+/// How many tests of a suite passed, failed and did not run.
 #[derive(Default)]
-struct Counts {
+pub struct Counts {
     /// Whether `cargo test` ran, so that the numbers are its own.
     counted: bool,
     passed: usize,
@@ -88,14 +90,16 @@ impl Counts {
     }
 }
 
-struct Session {
+/// Suites that ran, for the summary.
+#[derive(Default)]
+pub struct Session {
     fail_fast: bool,
     suites: Vec<Suite>,
 }
 
 impl Session {
     /// Runs a suite. One that counts no tests of its own counts as one test.
-    fn suite(&mut self, name: &'static str, work: impl FnOnce(&mut Counts) -> SuiteResult) {
+    pub fn suite(&mut self, name: &str, work: impl FnOnce(&mut Counts) -> SuiteResult) {
         if self.fail_fast && self.suites.iter().any(|suite| suite.failed > 0) {
             return;
         }
@@ -129,11 +133,11 @@ impl Session {
             skips.push(format!("{ignored} tests marked #[ignore]"));
         }
         let skipped = ignored + skips.len() - usize::from(ignored > 0);
-        self.suites.push(Suite { name, outcome, seconds, passed, failed, skipped, skips });
+        self.suites.push(Suite { name: name.to_owned(), outcome, seconds, passed, failed, skipped, skips });
     }
 
     /// Prints the summary; fails if anything failed.
-    fn finish(self) -> Result {
+    pub fn finish(self) -> Result {
         println!("\n{:<28} {:>9} {:>7} {:>7} {:>8}", "suite", "seconds", "passed", "failed", "skipped");
         let mut total = (0, 0, 0);
         for suite in &self.suites {
@@ -165,7 +169,7 @@ impl Session {
 
 /// Runs the tests.
 pub fn test(plan: &Plan) -> Result {
-    let mut session = Session { fail_fast: plan.quick, suites: Vec::new() };
+    let mut session = Session { fail_fast: plan.quick, ..Session::default() };
     let wanted = |part| plan.only.is_none_or(|only| only == part) && (!plan.quick || part == Part::Native);
     if wanted(Part::Native) {
         native(&mut session, plan.quick);
@@ -296,13 +300,13 @@ fn with_wheel(cargo: &mut Command) {
 }
 
 /// Runs `cargo test` and counts.
-fn tests(cargo: &mut Command, counts: &mut Counts) -> Result {
+pub fn tests(cargo: &mut Command, counts: &mut Counts) -> Result {
     counts.counted = true;
     shell::run_seen(cargo, |line| counts.see(line))
 }
 
 /// The integration tests of `tests/`, by name.
-fn integration_tests() -> Vec<String> {
+pub fn integration_tests() -> Vec<String> {
     let folder = shell::root().join("tests/suites");
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut names: Vec<String> = entries

@@ -75,11 +75,21 @@ pub struct LossOptions {
     pub epsilon_high: Option<f64>,
     /// Weight of the KL divergence from the reference policy; 0 needs no reference.
     pub beta: f64,
+    /// Whether the KL estimate is multiplied by the importance ratio, which makes its gradient that of the reverse KL
+    /// divergence, without bias (DeepSeek-V3.2; TRL's default). It changes the gradient even where the ratio is 1. Without
+    /// it the KL term is the one of the GRPO paper.
+    pub use_bias_correction_kl: bool,
 }
 
 impl Default for LossOptions {
     fn default() -> Self {
-        Self { loss_type: LossType::default(), epsilon: 0.2, epsilon_high: None, beta: 0.0 }
+        Self {
+            loss_type: LossType::default(),
+            epsilon: 0.2,
+            epsilon_high: None,
+            beta: 0.0,
+            use_bias_correction_kl: true,
+        }
     }
 }
 
@@ -267,7 +277,7 @@ pub fn policy_loss(input: PolicyLossInput, options: &LossOptions) -> PolicyLoss 
     let advantages = floats(input.advantages);
     let clipped_low = values.clone().lower_elem(low).bool_and(advantages.clone().lower_elem(0.0));
     let clipped_high = values.greater_elem(high).bool_and(advantages.clone().greater_elem(0.0));
-    let clipped = log_ratio.mask_fill(clipped_low.clone(), low).mask_fill(clipped_high.clone(), high);
+    let clipped = log_ratio.clone().mask_fill(clipped_low.clone(), low).mask_fill(clipped_high.clone(), high);
     let objective = clipped.exp() * advantages;
     let mut loss = (objective * weights.clone()).sum().neg();
 
@@ -277,7 +287,10 @@ pub fn policy_loss(input: PolicyLossInput, options: &LossOptions) -> PolicyLoss 
     let has_kl = input.ref_per_token_logps.is_some();
     if let Some(reference) = input.ref_per_token_logps {
         let d = prepared(reference) - logps;
-        let kl = d.clone().exp() - d - 1.0;
+        let mut kl = d.clone().exp() - d - 1.0;
+        if options.use_bias_correction_kl {
+            kl = kl * log_ratio.exp();
+        }
         kl_sum = kl.clone().detach().sum();
         if options.beta != 0.0 {
             loss = loss + (kl * weights).sum().mul_scalar(options.beta);

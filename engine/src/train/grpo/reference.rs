@@ -8,14 +8,16 @@
 //!              = mean over j of (logp_ij - old_ij)     gspo: one for all tokens of a completion
 //! r_ij         = exp(log_ratio_ij)
 //! objective_ij = min(r_ij A_ij, clip(r_ij, 1 - epsilon, 1 + epsilon_high) A_ij)
-//! kl_ij        = exp(d) - d - 1  with  d = reference_ij - logp_ij
+//! d            = reference_ij - logp_ij
+//! kl_ij        = exp(d) - d - 1
+//!              = r_ij (exp(d) - d - 1)            with use_bias_correction_kl
 //! loss         = Σ_ij weight_ij (beta kl_ij - objective_ij)
 //! ```
 //!
 //! with `weight_ij` from [`LossType::weight`]. Its derivative with respect to a log-probability is, where the minimum is
 //! `r A`, `-weight r A`: a token with a positive advantage becomes likelier. Where the minimum is the clipped one it is 0.
-//! The KL term adds `weight beta (1 - exp(d))`. In gspo every token of a completion moves the ratio of all of them, by
-//! `1 / completion length` each.
+//! The KL term adds `weight beta (1 - exp(d))`; corrected, `weight beta r (1 - exp(d))` and, as the ratio moves too,
+//! `weight beta kl`. In gspo every token of a completion moves the ratio of all of them, by `1 / completion length` each.
 
 use super::loss::{LossNormalizer, LossOptions, LossType};
 
@@ -82,23 +84,28 @@ pub fn policy_loss(input: &ReferenceInput, options: &LossOptions) -> ReferenceLo
             let advantage = input.advantages[token];
             let objective = (ratio * advantage).min(ratio.clamp(low, high) * advantage);
             loss -= weight * objective;
+            // Derivative of this token's loss with respect to its log ratio.
+            let mut slope = 0.0;
             if ratio < low && advantage < 0.0 {
                 clipped_low += 1.0;
             } else if ratio > high && advantage > 0.0 {
                 clipped_high += 1.0;
-            } else if by_sequence {
-                for &other in &completion {
-                    gradient[other] -= weight * ratio * advantage / count;
-                }
             } else {
-                gradient[token] -= weight * ratio * advantage;
+                slope -= weight * ratio * advantage;
             }
             if let Some(reference) = input.ref_per_token_logps {
                 let d = reference[token] - input.per_token_logps[token];
-                let kl = d.exp() - d - 1.0;
+                let correction = if options.use_bias_correction_kl { ratio } else { 1.0 };
+                let kl = correction * (d.exp() - d - 1.0);
                 kl_sum += kl;
                 loss += weight * options.beta * kl;
-                gradient[token] += weight * options.beta * (1.0 - d.exp());
+                gradient[token] += weight * options.beta * correction * (1.0 - d.exp());
+                slope += if options.use_bias_correction_kl { weight * options.beta * kl } else { 0.0 };
+            }
+            if by_sequence {
+                completion.iter().for_each(|&other| gradient[other] += slope / count);
+            } else {
+                gradient[token] += slope;
             }
         }
         tokens += completion.len();
@@ -133,8 +140,13 @@ mod tests {
             loss_mask: None,
             normalizer: LossNormalizer { num_sequences: 2, num_tokens: 3, max_completion_length: 4 },
         };
-        let options =
-            LossOptions { loss_type: LossType::Grpo, epsilon_high: Some(0.3), beta: 0.1, ..Default::default() };
+        let options = LossOptions {
+            loss_type: LossType::Grpo,
+            epsilon: 0.2,
+            epsilon_high: Some(0.3),
+            beta: 0.1,
+            use_bias_correction_kl: false,
+        };
         let found = policy_loss(&input, &options);
         let e = std::f64::consts::E;
         // Ratios 1, √e and e. The negative advantage is not clipped from above, the last token is (at 1.3).
@@ -145,6 +157,10 @@ mod tests {
         assert!(found.gradient.iter().zip(gradient).all(|(found, by_hand)| (found - by_hand).abs() < 1e-12));
         assert!((found.kl.unwrap() - kl / 3.0).abs() < 1e-12);
         assert_eq!((found.clip_ratio_low_mean, found.clip_ratio_high_mean), (0.0, 1.0 / 3.0));
+        let corrected = policy_loss(&input, &LossOptions { use_bias_correction_kl: true, ..options });
+        assert!((corrected.loss - found.loss - 0.1 * kl * (e.sqrt() - 1.0) / 4.0).abs() < 1e-12);
+        let change = 0.1 * (e.sqrt() * (1.0 - e + kl) - (1.0 - e)) / 4.0;
+        assert!((corrected.gradient[1] - found.gradient[1] - change).abs() < 1e-12);
         let dapo = policy_loss(&input, &LossOptions { loss_type: LossType::Dapo, ..options });
         assert!((dapo.loss - (-2.0 + e.sqrt() + 0.1 * kl - 1.3) / 3.0).abs() < 1e-12);
         let dr_grpo = policy_loss(&input, &LossOptions { loss_type: LossType::DrGrpo, ..options });
@@ -159,8 +175,9 @@ mod tests {
         let reference = [-1.3, -2.0, -1.5, -0.2, -3.0, -0.5];
         let advantages = [1.5, 1.5, 1.5, -0.5, -0.5, 0.7];
         let mask = [true, false, true, true, true, true];
-        for loss_type in LossType::ALL {
-            let options = LossOptions { loss_type, beta: 0.04, ..LossOptions::default() };
+        let both = LossType::ALL.into_iter().flat_map(|loss_type| [(loss_type, false), (loss_type, true)]);
+        for (loss_type, use_bias_correction_kl) in both {
+            let options = LossOptions { loss_type, beta: 0.04, use_bias_correction_kl, ..LossOptions::default() };
             let of = |logps: &[f64]| {
                 let input = ReferenceInput {
                     per_token_logps: logps,

@@ -153,10 +153,11 @@ fn all_close(ours: &[f64], expected: &[f64]) -> bool {
 fn options() -> impl Strategy<Value = LossOptions> {
     let loss_types = prop::sample::select(LossType::ALL.to_vec());
     let highs = prop::sample::select(vec![None, Some(0.28)]);
-    (loss_types, highs, prop::bool::ANY).prop_map(|(loss_type, epsilon_high, kl)| LossOptions {
+    (loss_types, highs, any::<[bool; 2]>()).prop_map(|(loss_type, epsilon_high, [kl, corrected])| LossOptions {
         loss_type,
         epsilon_high,
         beta: if kl { 0.04 } else { 0.0 },
+        use_bias_correction_kl: corrected,
         ..LossOptions::default()
     })
 }
