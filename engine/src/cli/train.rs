@@ -12,9 +12,8 @@ use parl_mt::platform::storage::FileStorage;
 use parl_mt::train::config::{self, Method, RunConfig};
 use parl_mt::train::event::JsonLines;
 use parl_mt::train::run_folder::{CheckpointFiles, RunInfo};
-use parl_mt::train::{
-    EventSink, FinishReason, RunControl, RunEnd, RunFolder, StepOutcome, TrainError, Trainer, run as run_loop,
-};
+use parl_mt::train::build::{BuiltRun, RunInputs, build};
+use parl_mt::train::{RunControl, RunEnd, RunFolder, Trainer, run as run_loop};
 
 use super::display::{Display, Verbosity, thousands};
 
@@ -105,7 +104,7 @@ fn start(arguments: &Arguments, overrides: &[String]) -> anyhow::Result<()> {
         return print_plan(&config, &device, &folder);
     }
     let control = RunControl::new();
-    let built = build_trainer(&config, &device, None, &control)?;
+    let built = build_trainer(&config, &device, None)?;
     let mut info = RunInfo::new(&config, &device, built.parameters);
     info.data_sha256 = built.data_sha256;
     info.tokenizer_sha256 = built.tokenizer_sha256;
@@ -124,7 +123,7 @@ fn resume(arguments: &Arguments, folder: &Path, overrides: &[String]) -> anyhow:
         None => None,
     };
     let control = RunControl::new();
-    let built = build_trainer(folder.config(), &device, checkpoint, &control)?;
+    let built = build_trainer(folder.config(), &device, checkpoint)?;
     for (name, hash) in &built.data_sha256 {
         if folder.info().data_sha256.get(name).is_some_and(|before| before != hash) {
             bail!("{name} is not the data that this run began with: put that back, or start a new run");
@@ -136,42 +135,44 @@ fn resume(arguments: &Arguments, folder: &Path, overrides: &[String]) -> anyhow:
     drive(built.trainer, folder, &device, arguments, control)
 }
 
-/// A trainer, and what `run.json` tells about it.
-struct Built<T> {
-    trainer: T,
-    parameters: u64,
-    /// SHA-256 of each data file, or of a toy task's examples, by name.
-    data_sha256: std::collections::BTreeMap<String, String>,
-    /// SHA-256 of `tokenizer.json`.
-    tokenizer_sha256: String,
-}
-
-/// Builds what a configuration describes: data, tokenizer, model, trainer; from a checkpoint's files where there is one.
+/// Builds what a configuration describes; from a checkpoint's files where there is one.
 fn build_trainer(
-    _config: &RunConfig,
-    _device: &SelectedDevice,
-    _checkpoint: Option<CheckpointFiles>,
-    _control: &RunControl,
-) -> anyhow::Result<Built<NoTrainer>> {
-    bail!("this version of parl has no trainer yet: --dry-run is all that `parl train` can do")
+    config: &RunConfig,
+    device: &SelectedDevice,
+    checkpoint: Option<CheckpointFiles>,
+) -> anyhow::Result<BuiltRun> {
+    Ok(build(config, &read_inputs(config)?, &device.device, checkpoint.as_ref())?)
 }
 
-/// The trainer of a version without one: it has no values.
-enum NoTrainer {}
-
-impl Trainer for NoTrainer {
-    async fn step(&mut self, _sink: &mut dyn EventSink) -> Result<StepOutcome, TrainError> {
-        match *self {}
+/// Reads the files that a configuration names.
+fn read_inputs(config: &RunConfig) -> anyhow::Result<RunInputs> {
+    let read = |path: &Path, option: &str| {
+        std::fs::read(path).with_context(|| format!("{} of {option} does not read", path.display()))
+    };
+    let named = |path: &Option<String>, option: &str| {
+        path.as_ref().map(|path| read(Path::new(path), option)).transpose()
+    };
+    let mut inputs = RunInputs {
+        data: named(&config.data.path, "data.path")?,
+        eval_data: named(&config.data.eval_path, "data.eval_path")?,
+        tokenizer: named(&config.tokenizer.path, "tokenizer.path")?,
+        chat_template: named(&config.tokenizer.chat_template, "tokenizer.chat_template")?
+            .map(|bytes| String::from_utf8(bytes).context("tokenizer.chat_template is not UTF-8"))
+            .transpose()?,
+        model: None,
+    };
+    if let Some(folder) = config.model.path.as_ref().map(Path::new) {
+        let file = |name: &str| read(&folder.join(name), "model.path");
+        let shape = String::from_utf8(file("config.json")?).context("config.json of model.path is not UTF-8")?;
+        inputs.model = Some((shape, file("model.safetensors")?));
+        if inputs.tokenizer.is_none() {
+            inputs.tokenizer = Some(file("tokenizer.json")?);
+        }
+        if inputs.chat_template.is_none() {
+            inputs.chat_template = std::fs::read_to_string(folder.join("chat_template.jinja")).ok();
+        }
     }
-    async fn checkpoint(&self) -> Result<CheckpointFiles, TrainError> {
-        match *self {}
-    }
-    fn step_number(&self) -> u64 {
-        match *self {}
-    }
-    fn finished(&self) -> Option<FinishReason> {
-        match *self {}
-    }
+    Ok(inputs)
 }
 
 /// Runs the loop to its end, with Ctrl-C heard and progress shown.

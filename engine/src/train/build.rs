@@ -256,6 +256,7 @@ fn grpo_options(config: &RunConfig, schedule: Schedule, optimizer: AdamWOptions)
             epsilon: grpo.epsilon,
             epsilon_high: grpo.epsilon_high,
             beta: grpo.beta,
+            use_bias_correction_kl: grpo.use_bias_correction_kl,
         },
         scale_rewards: grpo.scale_rewards,
         advantage_level: match grpo.advantage_level {

@@ -220,6 +220,9 @@ section! {
         /// Weight of `KL_it = exp(d) - d - 1`, `d = log π_ref(o_it) - log π(o_it)`, which holds the policy near the model that
         /// training started from. 0 needs no reference model.
         beta: f64 = 0.0, NOT_NEGATIVE;
+        /// Multiply `KL_it` by `ρ`, which makes its gradient that of the reverse KL divergence, without bias (DeepSeek-V3.2). Without it
+        /// the KL term is the one of the GRPO paper.
+        use_bias_correction_kl: bool = true, ANY;
         /// Lower clip limit: `ρ` counts as at least `1 - epsilon` where `A < 0`.
         epsilon: f64 = 0.2, BELOW_ONE;
         /// Upper clip limit: `ρ` counts as at most `1 + epsilon_high` where `A > 0`. Without it: `epsilon`. DAPO uses 0.28.
