@@ -202,24 +202,23 @@ fn choose(
         let reason = if found.software { "asked for; it is a software adapter" } else { "asked for" };
         return Ok(take(found, reason.to_owned()));
     }
-    let mut passed_over = Vec::new();
+    let (mut not_built_in, mut passed_over) = (Vec::new(), Vec::new());
     for candidate in DeviceChoice::AUTO_ORDER {
         if !built_in(candidate) {
-            passed_over.push(format!("{candidate} is not built in"));
+            not_built_in.push(candidate.name());
             continue;
         }
         let (software, real): (Vec<_>, Vec<_>) = find(candidate).into_iter().partition(|found| found.software);
         if let Some(found) = real.into_iter().next() {
-            let reason = if passed_over.is_empty() {
-                "auto: the first choice".to_owned()
-            } else {
-                format!("auto: {}", passed_over.join(", "))
-            };
-            return Ok(take(found, reason));
+            if !not_built_in.is_empty() {
+                passed_over.push(format!("not built in: {}", not_built_in.join(", ")));
+            }
+            let reason = if passed_over.is_empty() { "the first choice".to_owned() } else { passed_over.join("; ") };
+            return Ok(take(found, format!("auto: {reason}")));
         }
         passed_over.push(match software.first() {
             Some(found) => format!("{candidate} has only {} (software)", found.name),
-            None => format!("{candidate} found no device"),
+            None => format!("no {candidate} device found"),
         });
     }
     unreachable!("flex is always there")
@@ -266,7 +265,7 @@ mod tests {
         };
         let card = choose(DeviceChoice::Auto, all, machine).unwrap();
         assert_eq!((card.name.as_str(), card.choice), ("Radeon", DeviceChoice::Vulkan));
-        assert_eq!(card.reason, "auto: cuda found no device, metal found no device");
+        assert_eq!(card.reason, "auto: no cuda device found; no metal device found");
         assert_eq!(choose(DeviceChoice::Vulkan, all, machine).unwrap().name, "Radeon");
 
         let only_software = |choice| match choice {
@@ -279,7 +278,7 @@ mod tests {
         assert_eq!(cpu.choice, DeviceChoice::Flex);
         assert_eq!(
             cpu.reason,
-            "auto: cuda is not built in, metal found no device, vulkan has only llvmpipe (software), wgpu found no device"
+            "auto: no metal device found; vulkan has only llvmpipe (software); no wgpu device found; not built in: cuda"
         );
         let named = choose(DeviceChoice::Vulkan, built_in, only_software).unwrap();
         assert_eq!(named.reason, "asked for; it is a software adapter");

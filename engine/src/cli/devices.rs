@@ -47,6 +47,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         };
         writeln!(out, "{:<7}  {:<42}  {state}", choice.name(), choice.description())?;
     }
-    writeln!(out, "\nauto takes {} ({}); {}", selected.choice, selected.name, selected.reason)?;
+    let why = selected.reason.strip_prefix("auto: ").unwrap_or(&selected.reason);
+    writeln!(out, "\nauto takes {} ({}); {why}", selected.choice, selected.name)?;
     Ok(())
 }

@@ -339,7 +339,7 @@ impl<S: Storage> RunFolder<S> {
         for event in events {
             match event {
                 TrainEvent::Rollouts { step, groups } => {
-                    let lines: String = groups.iter().map(|group| to_line(group)).collect();
+                    let lines: String = groups.iter().map(to_line).collect();
                     self.storage.append(&trace_path(*step), lines.as_bytes()).await?;
                 }
                 _ => lines.push_str(&LoggedEvent { time: (self.clock)(), event: event.clone() }.to_line()),
