@@ -4,8 +4,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Flex, backend_extension};
 
 use super::super::AdamWStep;
-use super::blocks::{BLOCK, FlexTensor, tensor, update, update_registers, values};
-use super::math::{Simd, WithSimd, dispatch, fold, mul_add, splat};
+use super::blocks::{BLOCK, FlexTensor, Registers, Update, tensor, update, values};
+use super::math::{F32s, Simd, WithSimd, dispatch, fold, mul_add, splat};
 
 /// The operators of this module, for burn's dispatch over backends. What they compute is said at
 /// [`adamw_update`](crate::ops::adamw_update) and [`square_sum`](crate::ops::square_sum). They have no gradients.
@@ -31,40 +31,43 @@ impl AdamWOps for Flex {
         second_moment: FlexTensor,
         step: AdamWStep,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        struct Kernel<'a> {
-            param: &'a mut [f32],
-            grad: &'a [f32],
-            first: &'a mut [f32],
-            second: &'a mut [f32],
-            step: AdamWStep,
+        /// The constants of the step, as the loop needs them.
+        struct Kernel {
+            grad_scale: f32,
+            /// What is kept of the old moments and taken of the new ones.
+            keep: [f32; 2],
+            take: [f32; 2],
+            root_scale: f32,
+            eps: f32,
+            decay: f32,
+            step_size: f32,
         }
-        impl WithSimd for Kernel<'_> {
-            type Output = ();
+        impl Registers<3, 1> for Kernel {
             #[inline(always)]
-            fn with_simd<S: Simd>(self) {
-                let AdamWStep { lr, beta1, beta2, eps, weight_decay, grad_scale, .. } = self.step;
-                let (first_correction, second_correction) = self.step.bias_corrections();
-                let grad_scale = splat::<S>(grad_scale);
-                let (keep_first, take_first) = (splat(beta1 as f32), splat((1.0 - beta1) as f32));
-                let (keep_second, take_second) = (splat(beta2 as f32), splat((1.0 - beta2) as f32));
-                let root_scale = splat((1.0 / second_correction.sqrt()) as f32);
-                let eps = splat(eps as f32);
-                let decay = splat((1.0 - lr * weight_decay) as f32);
-                let step_size = splat((-lr / first_correction) as f32);
-                update_registers([self.param, self.first, self.second], [self.grad], |[p, m, v], [g]| {
-                    let g = g * grad_scale;
-                    let m = mul_add(m, keep_first, g * take_first);
-                    let v = mul_add(v, keep_second, g * g * take_second);
-                    let denominator = mul_add(v.sqrt(), root_scale, eps);
-                    [mul_add(p, decay, m / denominator * step_size), m, v]
-                });
+            fn apply<S: Simd>(&self, [p, m, v]: [F32s<S>; 3], [g]: [F32s<S>; 1]) -> [F32s<S>; 3] {
+                let g = g * splat(self.grad_scale);
+                let m = mul_add(m, splat(self.keep[0]), g * splat(self.take[0]));
+                let v = mul_add(v, splat(self.keep[1]), g * g * splat(self.take[1]));
+                let denominator = mul_add(v.sqrt(), splat(self.root_scale), splat(self.eps));
+                [mul_add(p, splat(self.decay), m / denominator * splat(self.step_size)), m, v]
             }
         }
+        let AdamWStep { lr, beta1, beta2, eps, weight_decay, grad_scale, .. } = step;
+        let (first_correction, second_correction) = step.bias_corrections();
+        let kernel = || Kernel {
+            grad_scale,
+            keep: [beta1 as f32, beta2 as f32],
+            take: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+            root_scale: (1.0 / second_correction.sqrt()) as f32,
+            eps: eps as f32,
+            decay: (1.0 - lr * weight_decay) as f32,
+            step_size: (-lr / first_correction) as f32,
+        };
         let grad = grad.to_contiguous();
         let [param, first, second] =
-            update([(param, BLOCK), (first_moment, BLOCK), (second_moment, BLOCK)], |index, [param, first, second]| {
-                let grad = &values(&grad)[index * BLOCK..][..param.len()];
-                dispatch(Kernel { param, grad, first, second, step });
+            update([(param, BLOCK), (first_moment, BLOCK), (second_moment, BLOCK)], |index, changed| {
+                let grad = &values(&grad)[index * BLOCK..][..changed[0].len()];
+                dispatch(Update { changed, read: [grad], f: kernel() });
             });
         (param, first, second)
     }

@@ -10,8 +10,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
 use super::super::RopeTable;
-use super::blocks::{FlexTensor, rows_of_block, tensor, update, update_registers, values};
-use super::math::{Simd, WithSimd, dispatch, lanes, load, load_tail, mul_add, sigmoid, splat};
+use super::blocks::{FlexTensor, Registers, Update, rows_of_block, tensor, update, update_registers, values};
+use super::math::{F32s, Simd, WithSimd, dispatch, lanes, load, load_tail, mul_add, sigmoid, splat};
 
 /// The operators of this module, for burn's dispatch over backends. What they compute is said at
 /// [`rms_norm`](crate::ops::rms_norm), [`rope`](crate::ops::rope) and [`swiglu`](crate::ops::swiglu).
@@ -141,9 +141,15 @@ fn rms_norm(x: FlexTensor, weight: &FlexTensor, epsilon: f64) -> (FlexTensor, Fl
             for (row, inverse) in self.x.chunks_exact_mut(width).zip(self.inverse) {
                 let mean_square = dot::<S>(row, row) / width as f32;
                 *inverse = 1.0 / (mean_square + self.epsilon).sqrt();
-                let scale = splat::<S>(*inverse);
-                update_registers([row], [self.weight], |[x], [weight]| [x * scale * weight]);
+                update_registers::<S, 1, 1>([row], [self.weight], &Scale(*inverse));
             }
+        }
+    }
+    struct Scale(f32);
+    impl Registers<1, 1> for Scale {
+        #[inline(always)]
+        fn apply<S: Simd>(&self, [x]: [F32s<S>; 1], [weight]: [F32s<S>; 1]) -> [F32s<S>; 1] {
+            [x * splat(self.0) * weight]
         }
     }
     let [rows, width] = matrix_shape(&x);
@@ -178,13 +184,22 @@ fn rms_norm_backward(
             let width = self.weight.len();
             let rows = self.gradient.chunks_exact_mut(width).zip(self.x.chunks_exact(width)).zip(self.inverse);
             for ((gradient, x), &inverse) in rows {
-                // y = x r w with r = (mean(x²) + epsilon)^-1/2, so dx = r (w dy - x r² mean(w dy x)).
                 let mean = dot3::<S>(gradient, self.weight, x) / width as f32;
-                let (scale, back) = (splat::<S>(inverse), splat(-inverse * inverse * mean));
-                update_registers([gradient, self.of_weight], [x, self.weight], |[dy, dw], [x, weight]| {
-                    [mul_add(x, back, dy * weight) * scale, mul_add(dy, x * scale, dw)]
-                });
+                let row = Row { inverse, back: -inverse * inverse * mean };
+                update_registers::<S, 2, 2>([gradient, self.of_weight], [x, self.weight], &row);
             }
+        }
+    }
+    /// y = x r w with r = (mean(x²) + epsilon)^-1/2, so dx = r (w dy - x r² mean(w dy x)) and dw = dy x r.
+    struct Row {
+        inverse: f32,
+        back: f32,
+    }
+    impl Registers<2, 2> for Row {
+        #[inline(always)]
+        fn apply<S: Simd>(&self, [dy, dw]: [F32s<S>; 2], [x, weight]: [F32s<S>; 2]) -> [F32s<S>; 2] {
+            let (inverse, back) = (splat(self.inverse), splat(self.back));
+            [mul_add(x, back, dy * weight) * inverse, mul_add(dy, x * inverse, dw)]
         }
     }
     let [rows, width] = matrix_shape(x);
@@ -224,18 +239,22 @@ fn rope(x: FlexTensor, table: &RopeTable, positions: &[usize], direction: f32) -
         #[inline(always)]
         fn with_simd<S: Simd>(self) {
             let half = self.table.half;
-            let direction = splat::<S>(self.direction);
             for (row, position) in self.x.chunks_exact_mut(self.width).zip(self.positions) {
                 let cos = &self.table.cos[position * half..(position + 1) * half];
                 let sin = &self.table.sin[position * half..(position + 1) * half];
                 for head in row.chunks_exact_mut(2 * half) {
                     let (first, second) = head.split_at_mut(half);
-                    update_registers([first, second], [cos, sin], |[first, second], [cos, sin]| {
-                        let sin = sin * direction;
-                        [first * cos - second * sin, mul_add(second, cos, first * sin)]
-                    });
+                    update_registers::<S, 2, 2>([first, second], [cos, sin], &Turn(self.direction));
                 }
             }
+        }
+    }
+    struct Turn(f32);
+    impl Registers<2, 2> for Turn {
+        #[inline(always)]
+        fn apply<S: Simd>(&self, [first, second]: [F32s<S>; 2], [cos, sin]: [F32s<S>; 2]) -> [F32s<S>; 2] {
+            let sin = sin * splat(self.0);
+            [first * cos - second * sin, mul_add(second, cos, first * sin)]
         }
     }
     let [rows, width] = matrix_shape(&x);
@@ -250,55 +269,41 @@ fn rope(x: FlexTensor, table: &RopeTable, positions: &[usize], direction: f32) -
 }
 
 fn swiglu(gate: FlexTensor, up: &FlexTensor) -> FlexTensor {
-    struct Kernel<'a> {
-        gate: &'a mut [f32],
-        up: &'a [f32],
-    }
-    impl WithSimd for Kernel<'_> {
-        type Output = ();
+    struct Swiglu;
+    impl Registers<1, 1> for Swiglu {
         #[inline(always)]
-        fn with_simd<S: Simd>(self) {
-            update_registers::<S, 1, 1>([self.gate], [self.up], |[gate], [up]| [gate * sigmoid(gate) * up]);
+        fn apply<S: Simd>(&self, [gate]: [F32s<S>; 1], [up]: [F32s<S>; 1]) -> [F32s<S>; 1] {
+            [gate * sigmoid(gate) * up]
         }
     }
     let [_, width] = matrix_shape(&gate);
     let block = rows_of_block(width) * width;
     let [out] = update([(gate, block)], |index, [gate]| {
         let up = &values(up)[index * block..][..gate.len()];
-        dispatch(Kernel { gate, up });
+        dispatch(Update { changed: [gate], read: [up], f: Swiglu });
     });
     out
 }
 
 /// Gradients of `gate` and `up`.
 fn swiglu_backward(gradient: FlexTensor, gate: FlexTensor, up: &FlexTensor) -> [FlexTensor; 2] {
-    struct Kernel<'a> {
-        /// In: gradient of the result. Out: gradient of `up`.
-        gradient: &'a mut [f32],
-        /// In: `gate`. Out: its gradient.
-        gate: &'a mut [f32],
-        up: &'a [f32],
-    }
-    impl WithSimd for Kernel<'_> {
-        type Output = ();
+    /// In: `gate` and the gradient of the result. Out: the gradients of `gate` and `up`.
+    struct SwigluBack;
+    impl Registers<2, 1> for SwigluBack {
         #[inline(always)]
-        fn with_simd<S: Simd>(self) {
-            let one = splat::<S>(1.0);
-            update_registers([self.gate, self.gradient], [self.up], |[gate, gradient], [up]| {
-                let open = sigmoid(gate);
-                let silu = gate * open;
-                let slope = mul_add(silu, one - open, open);
-                [gradient * up * slope, gradient * silu]
-            });
+        fn apply<S: Simd>(&self, [gate, gradient]: [F32s<S>; 2], [up]: [F32s<S>; 1]) -> [F32s<S>; 2] {
+            let open = sigmoid(gate);
+            let silu = gate * open;
+            let slope = mul_add(silu, splat(1.0) - open, open);
+            [gradient * up * slope, gradient * silu]
         }
     }
     let [_, width] = matrix_shape(&gate);
     let block = rows_of_block(width) * width;
-    let [of_gate, of_up] = update([(gate, block), (gradient, block)], |index, [gate, gradient]| {
-        let up = &values(up)[index * block..][..gate.len()];
-        dispatch(Kernel { gradient, gate, up });
-    });
-    [of_gate, of_up]
+    update([(gate, block), (gradient, block)], |index, changed| {
+        let up = &values(up)[index * block..][..changed[0].len()];
+        dispatch(Update { changed, read: [up], f: SwigluBack });
+    })
 }
 
 fn matrix_shape(x: &FlexTensor) -> [usize; 2] {

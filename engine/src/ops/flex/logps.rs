@@ -2,7 +2,8 @@
 //!
 //! Logits are made in tiles of `ROWS` tokens by `COLUMNS` entries of the vocabulary, small enough for the second level
 //! of cache, and reduced while they are there. Between the passes one number per token is kept, the logarithm of its
-//! sum of exponentials; the backward pass makes the logits again and turns them into probabilities.
+//! sum of exponentials; the backward pass turns logits into probabilities with it. Few logits are kept as well, and many
+//! are made again (`KEPT`).
 
 #![allow(unsafe_code)]
 
@@ -18,14 +19,18 @@ use burn::tensor::DType;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::blocks::{FlexTensor, tensor, values};
-use super::math::{Simd, WithSimd, dispatch, exp, fold, map, mul_add, splat};
+use super::blocks::{BLOCK, FlexTensor, Registers, tensor, update_registers, values};
+use super::math::{F32s, Simd, WithSimd, dispatch, exp, fold, lanes, load, load_tail, mul_add, splat};
 
 /// Tokens of a tile.
 const ROWS: usize = 128;
 
 /// Entries of the vocabulary in a tile.
 const COLUMNS: usize = 512;
+
+/// Up to this many logits (16 MiB) are kept for the backward pass, which saves it one of three matrix products. More are
+/// made again: keeping them costs memory that grows with the vocabulary, and gains less, as they have left the caches.
+const KEPT: usize = 1 << 22;
 
 /// Into how many parts the backward pass divides its work when it needs the weight's gradient. Each part adds up its
 /// own, so this is bounded; it does not depend on the number of threads, so neither do the results.
@@ -52,7 +57,7 @@ impl TokenLogpsOps for Flex {
         targets: FlexTensor,
         temperature: f32,
     ) -> (FlexTensor, FlexTensor) {
-        let out = Problem::new(hidden, weight, &targets, temperature).forward();
+        let out = Problem::new(hidden, weight, &targets, temperature).forward(false);
         (out.logps, out.entropy)
     }
 }
@@ -64,16 +69,16 @@ impl<C: CheckpointStrategy> TokenLogpsOps for Autodiff<Flex, C> {
         targets: IntTensor<Self>,
         temperature: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        /// Keeps the inputs and the logarithm of the sum of exponentials of each token.
+        /// Keeps the inputs, the logarithm of the sum of exponentials of each token, and logits if they are few.
         #[derive(Debug)]
         struct TokenLogpsBackward;
         impl Backward<Flex, 2> for TokenLogpsBackward {
-            type State = (Problem, Vec<f32>);
+            type State = (Problem, Saved);
             fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
-                let (problem, log_sums) = ops.state;
+                let (problem, saved) = ops.state;
                 let [hidden, weight] = ops.parents;
-                let (of_hidden, of_weight) = problem.backward(values(&gradient), &log_sums, weight.is_some());
+                let (of_hidden, of_weight) = problem.backward(values(&gradient), &saved, weight.is_some());
                 if let Some(node) = hidden {
                     grads.register::<Flex>(node.id, of_hidden);
                 }
@@ -82,11 +87,13 @@ impl<C: CheckpointStrategy> TokenLogpsOps for Autodiff<Flex, C> {
                 }
             }
         }
+        let tracked = hidden.is_tracked() || weight.is_tracked();
         let ((hidden, hidden_node), (weight, weight_node)) = (hidden.into_parts(), weight.into_parts());
         let problem = Problem::new(hidden, weight, &targets, temperature);
-        let Forward { logps, entropy, log_sums } = problem.forward();
+        let keep = tracked && problem.tokens() * problem.vocabulary <= KEPT;
+        let Forward { logps, entropy, saved } = problem.forward(keep);
         let logps = match TokenLogpsBackward.prepare::<C>([hidden_node, weight_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((problem, log_sums), logps),
+            OpsKind::Tracked(prepared) => prepared.finish((problem, saved), logps),
             OpsKind::UnTracked(prepared) => prepared.finish(logps),
         };
         (logps, Self::from_inner(entropy))
@@ -111,7 +118,16 @@ struct Problem {
 struct Forward {
     logps: FlexTensor,
     entropy: FlexTensor,
+    saved: Saved,
+}
+
+/// What the backward pass reads.
+#[derive(Clone, Debug)]
+struct Saved {
+    /// `[tokens]`
     log_sums: Vec<f32>,
+    /// Logits of each block of `ROWS` tokens, tile by tile; or none.
+    logits: Vec<Vec<f32>>,
 }
 
 /// What is known of a token's distribution after some of its logits.
@@ -160,10 +176,10 @@ impl Problem {
         multiply(tile, columns.len(), self.hidden(rows), self.weight(columns).transposed(), self.scale, false);
     }
 
-    fn forward(&self) -> Forward {
+    fn forward(&self, keep: bool) -> Forward {
         let tokens = self.tokens();
         let blocks: Vec<Range<usize>> = tiles(&(0..tokens), ROWS).collect();
-        let running: Vec<Vec<Running>> = blocks.par_iter().map(|rows| self.forward_block(rows)).collect();
+        let (running, logits): (Vec<_>, Vec<_>) = blocks.par_iter().map(|rows| self.forward_block(rows, keep)).unzip();
         let (mut logps, mut entropy, mut log_sums) =
             (Vec::with_capacity(tokens), Vec::with_capacity(tokens), Vec::with_capacity(tokens));
         for Running { max, sum, weighted, target } in running.into_iter().flatten() {
@@ -172,15 +188,18 @@ impl Problem {
             entropy.push(log_sum - weighted / sum);
             log_sums.push(max + log_sum);
         }
-        Forward { logps: tensor(logps, [tokens]), entropy: tensor(entropy, [tokens]), log_sums }
+        let saved = Saved { log_sums, logits: if keep { logits } else { Vec::new() } };
+        Forward { logps: tensor(logps, [tokens]), entropy: tensor(entropy, [tokens]), saved }
     }
 
-    fn forward_block(&self, rows: &Range<usize>) -> Vec<Running> {
+    /// What is known of these tokens in the end, and their logits if they are to be kept.
+    fn forward_block(&self, rows: &Range<usize>, keep: bool) -> (Vec<Running>, Vec<f32>) {
         // The least finite number instead of minus infinity: differences to it are numbers.
         let mut running = vec![Running { max: f32::MIN, sum: 0.0, weighted: 0.0, target: f32::NAN }; rows.len()];
-        let mut scratch = vec![0.0; rows.len() * COLUMNS.min(self.vocabulary)];
+        let mut scratch = vec![0.0; rows.len() * if keep { self.vocabulary } else { COLUMNS.min(self.vocabulary) }];
         for columns in tiles(&(0..self.vocabulary), COLUMNS) {
-            let tile = &mut scratch[..rows.len() * columns.len()];
+            let at = if keep { rows.len() * columns.start } else { 0 };
+            let tile = &mut scratch[at..at + rows.len() * columns.len()];
             self.logits(tile, rows, &columns);
             for (i, running) in running.iter_mut().enumerate() {
                 let target = self.targets[rows.start + i];
@@ -190,14 +209,14 @@ impl Problem {
             }
             dispatch(Reduce { tile, width: columns.len(), running: &mut running });
         }
-        running
+        (running, if keep { scratch } else { Vec::new() })
     }
 
     /// Gradients of `hidden` and, if asked for, `weight`, where `gradient` is that of the log-probabilities.
-    fn backward(&self, gradient: &[f32], log_sums: &[f32], of_weight: bool) -> (FlexTensor, Option<FlexTensor>) {
+    fn backward(&self, gradient: &[f32], saved: &Saved, of_weight: bool) -> (FlexTensor, Option<FlexTensor>) {
         let tokens = self.tokens();
         // d logp / d logit is 1 at the target, minus the probability everywhere.
-        let pass = BackwardPass { problem: self, gradient, log_sums };
+        let pass = BackwardPass { problem: self, gradient, saved };
         if !of_weight {
             let mut of_hidden = vec![0.0; tokens * self.d_model];
             let blocks: Vec<Range<usize>> = tiles(&(0..tokens), ROWS).collect();
@@ -237,7 +256,7 @@ impl Problem {
 struct BackwardPass<'a> {
     problem: &'a Problem,
     gradient: &'a [f32],
-    log_sums: &'a [f32],
+    saved: &'a Saved,
 }
 
 impl BackwardPass<'_> {
@@ -251,8 +270,11 @@ impl BackwardPass<'_> {
             let width = tile_columns.len();
             for tile_rows in tiles(rows, ROWS) {
                 let tile = &mut scratch[..tile_rows.len() * width];
-                problem.logits(tile, &tile_rows, &tile_columns);
-                let (gradient, log_sums) = (&self.gradient[tile_rows.clone()], &self.log_sums[tile_rows.clone()]);
+                match self.saved.logits.get(tile_rows.start / ROWS) {
+                    Some(logits) => tile.copy_from_slice(&logits[tile_rows.len() * tile_columns.start..][..tile.len()]),
+                    None => problem.logits(tile, &tile_rows, &tile_columns),
+                }
+                let (gradient, log_sums) = (&self.gradient[tile_rows.clone()], &self.saved.log_sums[tile_rows.clone()]);
                 dispatch(Probabilities { tile, width, gradient, log_sums, scale: problem.scale });
                 for (i, row) in tile_rows.clone().enumerate() {
                     let target = problem.targets[row];
@@ -289,16 +311,16 @@ impl WithSimd for Reduce<'_> {
             let max = fold::<S>(row, f32::MIN, |max, x| max.max(x)).reduce_max().max(running.max);
             let (mut sum, mut weighted) = (splat::<S>(0.0), splat::<S>(0.0));
             let shift = splat(max);
-            let mut chunks = row.chunks_exact(super::math::lanes::<S>());
+            let mut chunks = row.chunks_exact(lanes::<S>());
             for chunk in &mut chunks {
-                let below = super::math::load(chunk) - shift;
+                let below = load(chunk) - shift;
                 let power = exp(below);
                 sum += power;
                 weighted = mul_add(power, below, weighted);
             }
             let tail = chunks.remainder();
             if !tail.is_empty() {
-                let below = super::math::load_tail(tail, f32::MIN) - shift;
+                let below = load_tail(tail, f32::MIN) - shift;
                 // Behind the end, `below` may be minus infinity; 0 times that would be no number.
                 let below = below.max(splat(-1e30));
                 let power = exp(below);
@@ -331,9 +353,22 @@ impl WithSimd for Probabilities<'_> {
     fn with_simd<S: Simd>(self) {
         let rows = self.tile.chunks_exact_mut(self.width).zip(self.gradient.iter().zip(self.log_sums));
         for (row, (gradient, log_sum)) in rows {
-            let (factor, shift) = (splat::<S>(-gradient * self.scale), splat(*log_sum));
-            map::<S>(row, |logit| exp(logit - shift) * factor);
+            let weighted = Weighted { log_sum: *log_sum, factor: -gradient * self.scale };
+            update_registers::<S, 1, 0>([row], [], &weighted);
         }
+    }
+}
+
+/// `factor * e^(logit - log_sum)`
+struct Weighted {
+    log_sum: f32,
+    factor: f32,
+}
+
+impl Registers<1, 0> for Weighted {
+    #[inline(always)]
+    fn apply<S: Simd>(&self, [logit]: [F32s<S>; 1], []: [F32s<S>; 0]) -> [F32s<S>; 1] {
+        [exp(logit - splat(self.log_sum)) * splat(self.factor)]
     }
 }
 
@@ -348,9 +383,9 @@ fn add_in_order(sums: Vec<Vec<f32>>, len: usize) -> Vec<f32> {
     let mut sums = sums.into_iter();
     let mut total = sums.next().unwrap_or_else(|| vec![0.0; len]);
     let rest: Vec<Vec<f32>> = sums.collect();
-    total.par_chunks_mut(super::blocks::BLOCK).enumerate().for_each(|(index, total)| {
+    total.par_chunks_mut(BLOCK).enumerate().for_each(|(index, total)| {
         for sum in &rest {
-            let sum = &sum[index * super::blocks::BLOCK..][..total.len()];
+            let sum = &sum[index * BLOCK..][..total.len()];
             total.iter_mut().zip(sum).for_each(|(total, x)| *total += x);
         }
     });
@@ -417,7 +452,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::testing::*;
-    use super::*;
     use crate::ops::{TokenLogps, composed, flex};
 
     type Op = fn(Tensor<2>, Tensor<2>, Tensor<1, Int>, f32) -> TokenLogps;
@@ -511,7 +545,7 @@ mod tests {
         let out = flex::token_logps(
             matrix(vec![2.0; 3], 3, 1),
             matrix(vec![3.0; 1_500], 1_500, 1),
-            { targets(3, 1_500, &matrix(vec![0.0], 1, 1)) },
+            targets(3, 1_500, &matrix(vec![0.0], 1, 1)),
             0.5,
         );
         assert_close(&host(out.logps), &[-(1_500f32.ln()); 3], 1e-5);
