@@ -1,5 +1,7 @@
 //! `parl`: the engine on a workstation. Thin entry points only: what a command does lives in the library.
 
+#[cfg(feature = "tensor")]
+mod bench;
 mod bfcl;
 mod data_folder;
 #[cfg(feature = "tensor")]
@@ -67,6 +69,9 @@ enum Command {
     /// Runs of `parl train`: list, show, export
     #[cfg(feature = "tensor")]
     Runs(runs::Arguments),
+    /// Measure training and generation, beside PyTorch where there is one
+    #[cfg(feature = "tensor")]
+    Bench(bench::Arguments),
     /// Show what can compute on this machine
     #[cfg(feature = "tensor")]
     Devices(devices::Arguments),
@@ -86,6 +91,8 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments),
         #[cfg(feature = "tensor")]
         Command::Runs(arguments) => runs::run(&arguments),
+        #[cfg(feature = "tensor")]
+        Command::Bench(arguments) => bench::run(&arguments),
         #[cfg(feature = "tensor")]
         Command::Devices(arguments) => devices::run(&arguments),
     };
