@@ -11,7 +11,7 @@
 //!    (in transformers their order is not defined);
 //! 5. min-p: tokens with less than `min_p` times the largest probability go.
 //!
-//! A token is drawn from the renormalised rest. What is *reported* of it ([`Sampled::logp`], [`Sampled::entropy`]) refers
+//! A token is drawn from the renormalised rest (one that is e⁸⁷ times less probable than the first never is). What is *reported* of it ([`Sampled::logp`], [`Sampled::entropy`]) refers
 //! to `softmax(z)` over the whole vocabulary, without mask and truncation: TRL's `per_token_logps`, which it recomputes
 //! from `logits / temperature`, so that training sees the policy's own probability.
 //!
@@ -592,7 +592,7 @@ mod tests {
             let count = kept.count().max(1);
             scored.truncate(count);
         }
-        scored.retain(|&(_, weight)| weight >= f64::from(options.min_p));
+        scored.retain(|&(_, weight)| weight >= f64::from(options.min_p) && weight > f64::from(LEAST_EXPONENT).exp());
         let total: f64 = scored.iter().map(|(_, weight)| weight).sum();
         scored.iter().map(|&(token, weight)| (token, weight / total)).collect()
     }

@@ -14,7 +14,7 @@ mod string_literal;
 mod tokenizer;
 pub(in crate::python) mod tree;
 pub(in crate::python) mod unparse;
-mod words;
+pub(crate) mod words;
 
 use std::borrow::Cow;
 

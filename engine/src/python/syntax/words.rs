@@ -17,7 +17,7 @@ const OPERATORS: &[&str] = &[
 ];
 
 /// The keyword with this spelling.
-pub(super) fn keyword(word: &str) -> Option<&'static str> {
+pub(crate) fn keyword(word: &str) -> Option<&'static str> {
     KEYWORDS.iter().copied().find(|&keyword| keyword == word)
 }
 
