@@ -28,8 +28,8 @@ const ROWS: usize = 128;
 /// Entries of the vocabulary in a tile.
 const COLUMNS: usize = 512;
 
-/// Up to this many logits (16 MiB) are kept for the backward pass, which saves it one of three matrix products. More are
-/// made again: keeping them costs memory that grows with the vocabulary, and gains less, as they have left the caches.
+/// Up to this many logits (16 MiB) are kept for the backward pass, which then has two matrix products instead of three.
+/// More are made again, as they would take more memory than all else in a training step of a small model.
 const KEPT: usize = 1 << 22;
 
 /// Into how many parts the backward pass divides its work when it needs the weight's gradient. Each part adds up its
