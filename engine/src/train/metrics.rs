@@ -41,8 +41,16 @@ metrics! {
     COMPLETIONS_MEAN_LENGTH = "completions/mean_length", "tokens", "Mean length of the completions.";
     COMPLETIONS_MIN_LENGTH = "completions/min_length", "tokens", "Length of the shortest completion.";
     COMPLETIONS_MAX_LENGTH = "completions/max_length", "tokens", "Length of the longest completion.";
+    COMPLETIONS_MEAN_TERMINATED_LENGTH = "completions/mean_terminated_length", "tokens",
+        "Mean length of the completions that ended by themselves.";
+    COMPLETIONS_MIN_TERMINATED_LENGTH = "completions/min_terminated_length", "tokens",
+        "Length of the shortest completion that ended by itself.";
+    COMPLETIONS_MAX_TERMINATED_LENGTH = "completions/max_terminated_length", "tokens",
+        "Length of the longest completion that ended by itself.";
     COMPLETIONS_CLIPPED_RATIO = "completions/clipped_ratio", "share",
         "Share of the completions that were cut at the length limit.";
+    DROPPED_GROUPS = "dynamic_sampling/dropped_groups", "groups",
+        "Groups with equal rewards in whose place dynamic sampling drew others.";
     CLIP_RATIO_LOW_MEAN = "clip_ratio/low_mean", "share",
         "Share of tokens with a negative advantage whose ratio is below 1 - epsilon, so that they are clipped.";
     CLIP_RATIO_HIGH_MEAN = "clip_ratio/high_mean", "share",
@@ -53,6 +61,8 @@ metrics! {
     MEAN_TOKEN_ACCURACY = "mean_token_accuracy", "share", "Share of tokens to which the model gives the highest probability.";
     GRAD_NORM = "grad_norm", "", "Norm of all gradients together, before clipping.";
     LEARNING_RATE = "learning_rate", "", "Learning rate of the update.";
+    EPOCH = "epoch", "epochs", "How often the data has been gone through.";
+    ROLLOUT_TIME = "rollout_time", "s", "Time that sampling and scoring took in this step.";
     STEP_TIME = "step_time", "s", "Time that the step took, generation included.";
     NUM_TOKENS = "num_tokens", "tokens", "Tokens that the model has been trained on since the run began, prompts included.";
     TOKENS_PER_SECOND = "tokens_per_second", "tokens/s", "Tokens of the step by its time.";
@@ -71,8 +81,13 @@ pub fn reward_std(name: &str) -> String {
     REWARDS_STD.replace("{name}", name)
 }
 
-/// What is known of a metric by its name in an event.
+/// What is known of a metric by its name in an event. What is measured on held-out examples has the name of the same metric
+/// in training after `eval_`.
 pub fn info(name: &str) -> Option<&'static MetricInfo> {
+    known(name).or_else(|| known(name.strip_prefix("eval_")?))
+}
+
+fn known(name: &str) -> Option<&'static MetricInfo> {
     METRICS.iter().find(|metric| match metric.name.split_once("{name}") {
         None => metric.name == name,
         Some((start, end)) => name.len() > start.len() + end.len() && name.starts_with(start) && name.ends_with(end),
@@ -179,6 +194,8 @@ mod tests {
         assert_eq!(info(&reward_std("a/b")).unwrap().name, REWARDS_STD);
         assert_eq!(info("rewards//mean"), None);
         assert_eq!(info(TOKENS_PER_SECOND).unwrap().unit, "tokens/s");
+        assert_eq!(info("eval_rewards/exact/mean").unwrap().name, REWARDS_MEAN);
+        assert_eq!(info(EVAL_LOSS).unwrap().name, EVAL_LOSS);
         assert_eq!(info("nothing"), None);
     }
 }
