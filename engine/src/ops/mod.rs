@@ -105,6 +105,32 @@ pub fn token_logps(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>
     }
 }
 
+/// Attention of one new token per row to what its row has seen: a prompt, shared with other rows, and the tokens that
+/// the row generated since.
+///
+/// `query` and the result are `[rows, heads.query * dim]`; `prompt_key` and `prompt_value` are
+/// `[prompt_tokens, heads.key_value * dim]`, of which row `r` sees `prompts[r] = (start, len)`; `own_key` and
+/// `own_value` are `[capacity, rows, heads.key_value * dim]`, of which the first `own_len` steps are filled, the new
+/// token's included.
+#[expect(clippy::too_many_arguments, reason = "keys and values of two kinds, each a tensor")]
+pub fn decode_attention(
+    query: Tensor<2>,
+    prompt_key: Tensor<2>,
+    prompt_value: Tensor<2>,
+    own_key: Tensor<3>,
+    own_value: Tensor<3>,
+    heads: Heads,
+    prompts: &Arc<[(usize, usize)]>,
+    own_len: usize,
+) -> Tensor<2> {
+    let decode_attention = if flex::decode::takes(&query, &prompt_key, &prompt_value, &own_key, &own_value, heads) {
+        flex::decode::decode_attention
+    } else {
+        composed::decode_attention
+    };
+    decode_attention(query, prompt_key, prompt_value, own_key, own_value, heads, prompts, own_len)
+}
+
 /// One step of AdamW: PyTorch's names and formula.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
@@ -152,25 +178,4 @@ pub fn adamw_update<const D: usize>(
 /// Sum of the squares of all elements, `[1]`. `x` is without autodiff ([`Tensor::inner`]).
 pub fn square_sum<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     if flex::takes(&x) { flex::square_sum(x) } else { composed::square_sum(x) }
-}
-
-/// Attention of one new token per row to what its row has seen: a prompt, shared with other rows, and the tokens that
-/// the row generated since.
-///
-/// `query` and the result are `[rows, heads.query * dim]`; `prompt_key` and `prompt_value` are
-/// `[prompt_tokens, heads.key_value * dim]`, of which row `r` sees `prompts[r] = (start, len)`; `own_key` and
-/// `own_value` are `[capacity, rows, heads.key_value * dim]`, of which the first `own_len` steps are filled, the new
-/// token's included.
-#[expect(clippy::too_many_arguments, reason = "keys and values of two kinds, each a tensor")]
-pub fn decode_attention(
-    query: Tensor<2>,
-    prompt_key: Tensor<2>,
-    prompt_value: Tensor<2>,
-    own_key: Tensor<3>,
-    own_value: Tensor<3>,
-    heads: Heads,
-    prompts: &Arc<[(usize, usize)]>,
-    own_len: usize,
-) -> Tensor<2> {
-    composed::decode_attention(query, prompt_key, prompt_value, own_key, own_value, heads, prompts, own_len)
 }

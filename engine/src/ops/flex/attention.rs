@@ -23,9 +23,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::Rows;
-use super::math::{Simd, WithSimd, dispatch, exp, fold, lanes, load, mul_add, splat, store};
+use super::math::{Simd, WithSimd, dispatch, dot, exp, fold, lanes, load, scale_into, splat, store};
 use super::matmul::{Left, Product, Right, matmul, panel_width};
+use super::{Rows, Shared, grow};
 use crate::ops::{Heads, Layout};
 
 /// Whether [`attention`] can be used: f32 on Flex, and heads of a multiple of 16 numbers.
@@ -201,33 +201,6 @@ impl Call<'_> {
     }
 }
 
-/// A tensor that tasks write different parts of.
-#[derive(Clone, Copy)]
-struct Shared {
-    start: *mut f32,
-    stride: usize,
-}
-
-// SAFETY: tasks write different parts: see `row`.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn new(values: &mut [f32], stride: usize) -> Self {
-        Self { start: values.as_mut_ptr(), stride }
-    }
-
-    /// # Safety
-    ///
-    /// The part must be inside of the tensor, and no one else may use it as long as the slice lives.
-    #[inline(always)]
-    unsafe fn row<'a>(self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
-        // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride + columns.start), columns.len()) }
-    }
-}
-
 thread_local! {
     /// Kept by each thread, as taking large blocks from the system is slow.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -253,14 +226,13 @@ struct Keys {
     ranges: Vec<(usize, usize, usize)>,
     len: usize,
     dim: usize,
-    /// Panels of `[dim, panel_width]`: a column is a key.
-    keys_by_column: Vec<f32>,
-    /// `[len, dim]`
-    values: Vec<f32>,
-    /// The same the other way round, for the backward pass.
-    values_by_column: Vec<f32>,
-    keys: Vec<f32>,
     /// `[len, dim]` each.
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    /// Panels of `[dim, panel_width]`: a column is a key or a value. Values only for the backward pass.
+    keys_by_column: Vec<f32>,
+    values_by_column: Vec<f32>,
+    /// `[len, dim]` each, for the backward pass.
     key_gradients: Vec<f32>,
     value_gradients: Vec<f32>,
 }
@@ -312,47 +284,45 @@ impl Keys {
         let width = panel_width::<S>();
         self.len = ranges.iter().map(|range| range.2).sum();
         let padded = self.len.next_multiple_of(width) * dim;
-        grow(&mut self.keys_by_column, padded);
-        grow(&mut self.values, padded);
+        for buffer in [&mut self.keys_by_column, &mut self.values, &mut self.keys] {
+            grow(buffer, padded);
+        }
         if backward {
-            grow(&mut self.values_by_column, padded);
-            grow(&mut self.keys, padded);
-            grow(&mut self.key_gradients, padded);
-            grow(&mut self.value_gradients, padded);
+            for buffer in [&mut self.values_by_column, &mut self.key_gradients, &mut self.value_gradients] {
+                grow(buffer, padded);
+            }
             self.key_gradients[common * dim..self.len * dim].fill(0.0);
             self.value_gradients[common * dim..self.len * dim].fill(0.0);
         }
+        // Plain copies first: the processor then waits for many rows of the tensors at once, not for one after the other.
         let columns = head * dim..(head + 1) * dim;
         let mut at = 0;
         for &(_, start, len) in &ranges {
-            for token in start + common.saturating_sub(at).min(len)..start + len {
-                let index = at + token - start;
-                let (key, value) = (call.key.row(token, columns.clone()), call.value.row(token, columns.clone()));
-                set_column(&mut self.keys_by_column, width, index, key);
-                self.values[index * dim..(index + 1) * dim].copy_from_slice(value);
-                if backward {
-                    set_column(&mut self.values_by_column, width, index, value);
-                    self.keys[index * dim..(index + 1) * dim].copy_from_slice(key);
-                }
+            for i in common.saturating_sub(at).min(len)..len {
+                let packed = (at + i) * dim..(at + i + 1) * dim;
+                self.keys[packed.clone()].copy_from_slice(call.key.row(start + i, columns.clone()));
+                self.values[packed].copy_from_slice(call.value.row(start + i, columns.clone()));
             }
             at += len;
+        }
+        let packed = common * dim..self.len * dim;
+        set_columns(&mut self.keys_by_column, width, common, dim, &self.keys[packed.clone()]);
+        if backward {
+            set_columns(&mut self.values_by_column, width, common, dim, &self.values[packed]);
         }
         self.ranges = ranges;
     }
 }
 
-/// Makes column `index` of a matrix in panels.
+/// Makes rows of `dim` numbers the columns of a matrix in panels, from column `first` on.
 #[inline(always)]
-fn set_column(panels: &mut [f32], width: usize, index: usize, column: &[f32]) {
-    let start = index / width * width * column.len() + index % width;
-    for (to, &from) in panels[start..].iter_mut().step_by(width).zip(column) {
-        *to = from;
-    }
-}
-
-fn grow(buffer: &mut Vec<f32>, len: usize) {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
+fn set_columns(panels: &mut [f32], width: usize, first: usize, dim: usize, rows: &[f32]) {
+    for (index, row) in (first..).zip(rows.chunks_exact(dim)) {
+        let panel = &mut panels[index / width * width * dim..][..width * dim];
+        let column = index % width;
+        for (to, from) in panel.chunks_exact_mut(width).zip(row) {
+            to[column] = *from;
+        }
     }
 }
 
@@ -423,7 +393,7 @@ impl WithSimd for Forward<'_> {
                     let padded = seen.next_multiple_of(width);
                     for row in 0..rows {
                         let from = call.query.row(segment.start + first + row, columns.clone());
-                        scaled::<S>(&mut scratch.query[row * dim..(row + 1) * dim], from, call.scale());
+                        scale_into::<S>(&mut scratch.query[row * dim..(row + 1) * dim], from, call.scale());
                     }
                     // SAFETY: the buffers were grown for `BLOCK` rows of `dim` and `stride` numbers, and the keys for `padded`.
                     unsafe {
@@ -458,20 +428,11 @@ impl WithSimd for Forward<'_> {
                     for row in 0..rows {
                         // SAFETY: this task alone has these queries of this head.
                         let to = unsafe { output.row(segment.start + first + row, columns.clone()) };
-                        scaled::<S>(to, &scratch.output[row * dim..(row + 1) * dim], 1.0 / sums[row]);
+                        scale_into::<S>(to, &scratch.output[row * dim..(row + 1) * dim], 1.0 / sums[row]);
                     }
                 }
             }
         }
-    }
-}
-
-/// `to = from * factor`, of whole registers.
-#[inline(always)]
-fn scaled<S: Simd>(to: &mut [f32], from: &[f32], factor: f32) {
-    let factor = splat::<S>(factor);
-    for (to, from) in to.chunks_exact_mut(lanes::<S>()).zip(from.chunks_exact(lanes::<S>())) {
-        store(to, load::<S>(from) * factor);
     }
 }
 
@@ -671,7 +632,7 @@ impl WithSimd for BackwardTask<'_> {
                     for row in 0..rows {
                         let token = segment.start + first + row;
                         let at = row * dim..(row + 1) * dim;
-                        scaled::<S>(
+                        scale_into::<S>(
                             &mut scratch.query[at.clone()],
                             call.query.row(token, columns.clone()),
                             call.scale(),
@@ -740,7 +701,7 @@ impl WithSimd for BackwardTask<'_> {
                     for row in 0..rows {
                         // SAFETY: this task alone has these queries of this head.
                         let to = unsafe { targets.query.row(segment.start + first + row, columns.clone()) };
-                        scaled::<S>(to, &scratch.output[row * dim..(row + 1) * dim], call.scale());
+                        scale_into::<S>(to, &scratch.output[row * dim..(row + 1) * dim], call.scale());
                     }
                 }
             }
@@ -774,16 +735,6 @@ fn write_key_gradients(keys: &Keys, first: usize, head: usize, targets: Targets,
         }
         at += len;
     }
-}
-
-/// The sum of products. Whole registers.
-#[inline(always)]
-fn dot<S: Simd>(a: &[f32], b: &[f32]) -> f32 {
-    let mut sum = splat::<S>(0.0);
-    for (a, b) in a.chunks_exact(lanes::<S>()).zip(b.chunks_exact(lanes::<S>())) {
-        sum = mul_add(load::<S>(a), load(b), sum);
-    }
-    sum.reduce_add()
 }
 
 #[cfg(test)]

@@ -3,9 +3,12 @@
 //! Flex runs every elementwise operator of a composed expression as a loop of its own and evaluates `exp` one number at a
 //! time. These operators do the same arithmetic in one loop, in the widest registers of the processor ([`math`]).
 
+#![allow(unsafe_code)]
+
 mod adamw;
 pub mod attention;
 mod blocks;
+pub mod decode;
 mod elementwise;
 mod logps;
 pub mod math;
@@ -38,11 +41,16 @@ pub fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     flex && tensor.dtype() == DType::F32
 }
 
+/// Whether a tensor is f32 on Flex without autodiff.
+pub fn takes_without_autodiff<const D: usize>(tensor: &Tensor<D>) -> bool {
+    takes(tensor) && !tensor.device().is_autodiff()
+}
+
 /// The rows of a two-dimensional f32 tensor, each contiguous.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows<'a> {
     values: &'a [f32],
-    stride: usize,
+    pub(crate) stride: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -57,6 +65,14 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn row(&self, row: usize, columns: Range<usize>) -> &'a [f32] {
         &self.values[row * self.stride..][columns]
+    }
+
+    /// Start of the same columns of `count` rows, at least one, from `first` on in steps of `step`; checks that all are
+    /// inside the tensor.
+    #[inline(always)]
+    pub(crate) fn span(&self, first: usize, count: usize, step: usize, columns: Range<usize>) -> *const f32 {
+        let _last = self.row(first + (count - 1) * step, columns.clone());
+        self.row(first, columns).as_ptr()
     }
 }
 
@@ -118,4 +134,41 @@ pub fn adamw_update<const D: usize>(
 /// See [`super::square_sum`].
 pub fn square_sum<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::fused_square_sum(x.into_dispatch()))
+}
+
+/// A tensor that tasks write different parts of.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared {
+    start: *mut f32,
+    stride: usize,
+}
+
+// SAFETY: tasks write different parts: see `row`.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Rows of `stride` numbers.
+    pub(crate) fn new(values: &mut [f32], stride: usize) -> Self {
+        Self { start: values.as_mut_ptr(), stride }
+    }
+
+    /// Some numbers of a row.
+    ///
+    /// # Safety
+    ///
+    /// The part must be inside of the tensor, and no one else may use it as long as the slice lives.
+    #[inline(always)]
+    pub(crate) unsafe fn row<'a>(self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride + columns.start), columns.len()) }
+    }
+}
+
+/// Makes a buffer at least this long.
+pub(crate) fn grow(buffer: &mut Vec<f32>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
 }
