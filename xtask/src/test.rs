@@ -209,7 +209,7 @@ fn native(session: &mut Session, quick: bool) {
     if !quick {
         session.suite("docs", |_| {
             let mut cargo = shell::cargo();
-            cargo.args(["doc", "--quiet", "--no-deps", "--package", "parl-mt"]).env("RUSTDOCFLAGS", "-D warnings");
+            cargo.args(["doc", "--quiet", "--no-deps", "--workspace", "--lib"]).env("RUSTDOCFLAGS", "-D warnings");
             Ok(shell::run(&mut cargo))
         });
     }
