@@ -367,4 +367,33 @@ batch_size = 16
         let bytes = std::fs::read(path.trim_end()).unwrap();
         assert!(bytes.windows(13).any(|bytes| bytes == b"brain.Event:2"));
     }
+
+    #[test]
+    fn a_run_that_was_cut_off_goes_on_bit_by_bit() {
+        let folder = Folder::new("resume");
+        let run = folder.0.join("run");
+        let run_name = run.to_str().unwrap();
+        let sizes =
+            ["sft.max_steps=6", "sft.batch_size=2", "data.examples=32", "data.eval_examples=2", "checkpoint.every=3"];
+        let arguments =
+            [&["train", "data.task=copy", "--device", "flex", "--dir", run_name, "-q"][..], &sizes[..]].concat();
+        success(&folder, &arguments);
+        let manifest = run.join("checkpoints/step-000006/manifest.json");
+        let expected = std::fs::read_to_string(&manifest).unwrap();
+        // As a process leaves it that is killed while it writes its last checkpoint.
+        std::fs::remove_file(&manifest).unwrap();
+        let events = std::fs::read(run.join("events.jsonl")).unwrap();
+        std::fs::write(run.join("events.jsonl"), &events[..events.len() - 150]).unwrap();
+        let lines = success(&folder, &["train", "--resume", run_name, "--json"]);
+        assert!(lines.lines().next().unwrap().contains(r#""type":"resumed","step":3"#), "{lines}");
+        assert_eq!(
+            std::fs::read_to_string(&manifest).unwrap(),
+            expected,
+            "weights, moments and state have the same hashes"
+        );
+        let csv = success(&folder, &["runs", "export", run_name, "--format", "csv"]);
+        assert_eq!(csv.lines().count(), 1 + 6, "one line for each step: {csv}");
+        let again = failure(&folder.0, &arguments);
+        assert!(again.contains("is there already. Go on with that run by --resume"), "{again}");
+    }
 }
