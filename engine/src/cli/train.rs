@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use parl_mt::device::{self, DEVICE_VARIABLE, DeviceChoice, SelectedDevice};
-use parl_mt::model::ModelConfig;
 use parl_mt::platform::storage::FileStorage;
 use parl_mt::train::build::{BuiltRun, RunInputs, build};
 use parl_mt::train::config::{self, Method, RunConfig};
@@ -199,8 +198,11 @@ fn drive<T: Trainer>(
     };
     match end {
         RunEnd::Finished(_) => {
-            let step = trainer.step_number();
-            eprintln!("The model is in {}", folder.describe_checkpoint(step));
+            let last = trainer.step_number();
+            eprintln!("The model is in {}", folder.describe_checkpoint(last));
+            if let Some(best) = folder.best_checkpoint().map(|manifest| manifest.step).filter(|&best| best != last) {
+                eprintln!("The one that evaluated best is in {}", folder.describe_checkpoint(best));
+            }
             Ok(())
         }
         RunEnd::Stopped(_) => {
@@ -236,41 +238,22 @@ async fn stop_on_ctrl_c(control: RunControl) {
 }
 
 /// The resolved configuration, with what it amounts to as comments: the output is a configuration itself.
+///
+/// Everything is built for it, so that a dry run finds what a run would stumble over: files, data, shapes.
 fn print_plan(config: &RunConfig, device: &SelectedDevice, folder: &Path) -> anyhow::Result<()> {
-    let model = model_config(config)?;
+    let built = build_trainer(config, device, None)?;
     let per_step = config.tokens_per_step();
     let sequences = if config.method == Method::Sft { "sequences" } else { "completions, and their prompts" };
+    let (parameters, vocabulary) = (thousands(built.parameters as f64), built.trainer.tokenizer().vocab_size());
+    let (steps, tokens) = (config.max_steps(), thousands(per_step.tokens as f64));
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "# {} parameters, with {} tokens in the vocabulary",
-        thousands(model.num_parameters() as f64),
-        model.vocab_size
-    )?;
-    writeln!(
-        out,
-        "# {} steps of up to {} tokens ({} {sequences})",
-        config.max_steps(),
-        thousands(per_step.tokens as f64),
-        per_step.sequences
-    )?;
+    writeln!(out, "# {parameters} parameters, with {vocabulary} tokens in the vocabulary")?;
+    writeln!(out, "# {steps} steps of up to {tokens} tokens ({} {sequences})", per_step.sequences)?;
     writeln!(out, "# device: {} ({}); {}", device.choice, device.name, device.reason)?;
     writeln!(out, "# folder: {}", folder.display())?;
     writeln!(out)?;
     write!(out, "{}", config.to_toml())?;
     Ok(())
-}
-
-/// The shape of the model that a configuration starts from. A vocabulary that is still to be made is taken at its full size.
-fn model_config(config: &RunConfig) -> anyhow::Result<ModelConfig> {
-    let Some(folder) = &config.model.path else {
-        return Ok(ModelConfig::preset(config.model.preset, config.tokenizer.vocab_size));
-    };
-    let path = Path::new(folder).join("config.json");
-    let text = std::fs::read_to_string(&path).with_context(|| {
-        format!("{} does not read; model.path is a folder with config.json and model.safetensors", path.display())
-    })?;
-    Ok(ModelConfig::from_hugging_face(&text)?)
 }
 
 fn print_options(section: &str) -> anyhow::Result<()> {

@@ -261,7 +261,7 @@ fn grpo_options(config: &RunConfig, schedule: Schedule, optimizer: AdamWOptions)
         scale_rewards: grpo.scale_rewards,
         advantage_level: match grpo.advantage_level {
             ConfigAdvantageLevel::Trajectory => AdvantageLevel::Trajectory,
-            ConfigAdvantageLevel::Turn => AdvantageLevel::Turn { gamma: 1.0 },
+            ConfigAdvantageLevel::Turn => AdvantageLevel::Turn { gamma: grpo.turn_gamma },
         },
         num_iterations: grpo.num_iterations,
         temperature: grpo.temperature as f32,
