@@ -33,7 +33,7 @@ pub fn parity(download: bool) -> Result {
     let mut session = Session::default();
     for script in scripts() {
         let name = script.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        session.suite(&format!("{name} --check"), |_| {
+        session.suite(&name, |_| {
             let python = peer.as_ref().ok_or_else(|| {
                 Skip("no peers; `cargo xtask parity --yes` downloads them, or set PARL_PARITY_PYTHON".to_owned())
             })?;
