@@ -23,7 +23,7 @@ Commands
               --open         Open the page in the browser
   test      Run every check and test: native, wasm, browser, Python. Ends with what was skipped and why.
               --quick        Native checks and tests alone, up to the first failure
-              --only PART    One part: native, wasm, browser or python
+              --only PART    One part: native, wasm, browser, gpu or python
   parity    Run TRL and transformers again beside the frozen vectors (tests/parity), then the parity suites on them.
             --yes          Download these peers if they are missing (5.6 GB, most of it PyPI's torch); so does CI=true
   bundle    Build the page alone.
@@ -31,7 +31,7 @@ Commands
               --debug        Fast to build, large, with debug information
   setup     Install what `up` and `test` need, and nothing else.
   doctor    Show what is there, what is missing and what to do about it. Changes nothing.
-  bench     Run the benchmarks; what follows goes to `cargo bench`.
+  bench     Measure training and generation, beside PyTorch where `parity` has put it; what follows goes to `parl bench`.
 
 Examples
   cargo xtask up --open              See the page: minutes the first time, seconds from then on
@@ -79,7 +79,8 @@ fn dispatch(arguments: &[String]) -> Result {
                 Some("wasm") => Some(test::Part::Wasm),
                 Some("browser") => Some(test::Part::Browser),
                 Some("python") => Some(test::Part::Python),
-                Some(other) => return Err(format!("--only {other}: native, wasm, browser or python").into()),
+                Some("gpu") => Some(test::Part::Gpu),
+                Some(other) => return Err(format!("--only {other}: native, wasm, browser, gpu or python").into()),
             };
             let plan = test::Plan { quick: rest.flag("--quick"), only };
             rest.end()?;
@@ -104,10 +105,22 @@ fn dispatch(arguments: &[String]) -> Result {
             rest.end()?;
             doctor::doctor()?;
         }
-        Some("bench") => shell::run(shell::cargo().arg("bench").args(rest.0))?,
+        Some("bench") => bench(&rest.0)?,
         Some(other) => return Err(format!("unknown command `{other}`; see `cargo xtask --help`").into()),
     }
     Ok(())
+}
+
+/// Runs `parl bench` in release, with the peer that `parity` installed, where there is one.
+fn bench(arguments: &[String]) -> Result {
+    let mut cargo = shell::cargo();
+    cargo.args(["run", "--release", "--package", "parl-mt", "--bin", "parl", "--", "bench"]).args(arguments);
+    if std::env::var_os("PARL_PARITY_PYTHON").is_none()
+        && let Some(python) = parity::find_python()
+    {
+        cargo.env("PARL_PARITY_PYTHON", python);
+    }
+    shell::run(&mut cargo)
 }
 
 /// Installs everything; goes on after a failure, so that one missing thing does not hide the next.

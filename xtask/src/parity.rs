@@ -46,9 +46,10 @@ pub fn parity(download: bool) -> Result {
     }
     session.suite("parity suites", |counts| {
         let mut cargo = shell::cargo();
-        cargo.args(["test", "--package", "parl-tests", "--no-fail-fast"]);
+        // The selection that `test` makes too, for one burn.
+        cargo.args(["test", "--workspace", "--no-fail-fast"]);
         let names = test::integration_tests().into_iter().filter(|name| name.starts_with("parity"));
-        cargo.args(names.flat_map(|name| ["--test".to_owned(), name]));
+        cargo.args(test::targets(names));
         // Tests that let a peer load what ours has saved.
         if let Some(python) = &peer {
             cargo.env("PARL_PARITY_PYTHON", python);
@@ -62,6 +63,11 @@ pub fn parity(download: bool) -> Result {
     Ok(())
 }
 
+/// The environment of our own, if it is complete.
+pub fn find_python() -> Option<PathBuf> {
+    needs::find_environment(ENVIRONMENT, &PACKAGES)
+}
+
 /// A Python with the peers: what `PARL_PARITY_PYTHON` names, or an environment of our own, which is made only if told to.
 fn python(download: bool) -> Result<Option<PathBuf>> {
     if let Some(python) = std::env::var_os("PARL_PARITY_PYTHON").filter(|value| !value.is_empty()) {
@@ -70,7 +76,7 @@ fn python(download: bool) -> Result<Option<PathBuf>> {
         found.map_err(|error| format!("PARL_PARITY_PYTHON={} has not all the peers: {error}", python.display()))?;
         return Ok(Some(python));
     }
-    if let Some(python) = needs::find_environment(ENVIRONMENT, &PACKAGES) {
+    if let Some(python) = find_python() {
         return Ok(Some(python));
     }
     let folder = shell::cache().join(ENVIRONMENT);

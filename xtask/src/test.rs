@@ -19,6 +19,8 @@ pub enum Part {
     Browser,
     /// Our engine beside the official Python package.
     Python,
+    /// The tensors on Vulkan.
+    Gpu,
 }
 
 /// How to test.
@@ -181,20 +183,24 @@ pub fn test(plan: &Plan) -> Result {
     if wanted(Part::Browser) {
         browser(&mut session, dist);
     }
+    if wanted(Part::Gpu) {
+        gpu(&mut session);
+    }
     if wanted(Part::Python) {
         session.suite("differential (Python)", |counts| {
             integration_test("differential")?;
             let python = needs::python().map_err(|error| Skip(error.to_string()))?;
             let mut cargo = shell::cargo();
             cargo
-                .args(["test", "--release", "--package", "parl-tests", "--test", "differential"])
+                // Environments alone: nothing of burn is compiled in release.
+                .args(["test", "--release", "--package", "parl-tests", "--no-default-features", "--test", "differential"])
                 .env("PARL_PYTHON", python);
             with_wheel(&mut cargo);
             Ok(tests(&mut cargo, counts))
         });
     }
     if plan.quick {
-        shell::say("--quick: docs, wasm, browser and Python tests did not run");
+        shell::say("--quick: docs, wasm, browser, GPU and Python tests did not run");
     }
     session.finish()
 }
@@ -213,23 +219,45 @@ fn native(session: &mut Session, quick: bool) {
             Ok(shell::run(&mut cargo))
         });
     }
-    session.suite("native", |counts| {
+    // Every build selects the whole workspace, and targets by name: cargo unites the features of what is selected, and
+    // another selection would be another burn, compiled anew.
+    let workspace_test = |quick: bool| {
         let mut cargo = shell::cargo();
-        cargo.args(["test", "--workspace", "--exclude", "parl-tests"]);
+        cargo.args(["test", "--workspace"]);
         if !quick {
             cargo.arg("--no-fail-fast");
         }
+        cargo
+    };
+    session.suite("native", |counts| {
+        let mut cargo = workspace_test(quick);
+        cargo.args(["--lib", "--bins"]).args(targets(engine_tests()));
         Ok(tests(&mut cargo, counts))
     });
+    if !quick {
+        session.suite("examples in docs", |counts| {
+            let mut cargo = workspace_test(quick);
+            cargo.arg("--doc");
+            Ok(tests(&mut cargo, counts))
+        });
+    }
     session.suite("suites", |counts| {
+        let mut cargo = workspace_test(quick);
+        // These need set-up and have suites of their own.
+        let names = integration_tests().into_iter();
+        let names = names.filter(|name| !["browser", "differential", "gpu"].contains(&name.as_str()));
+        cargo.args(targets(names));
+        Ok(tests(&mut cargo, counts))
+    });
+}
+
+/// The engine on Vulkan: a card where there is one, else software.
+fn gpu(session: &mut Session) {
+    session.suite("gpu (Vulkan)", |counts| {
+        integration_test("gpu")?;
+        needs::vulkan().map_err(|error| Skip(error.to_string()))?;
         let mut cargo = shell::cargo();
-        cargo.args(["test", "--package", "parl-tests", "--lib"]);
-        if !quick {
-            cargo.arg("--no-fail-fast");
-        }
-        // Those two need set-up and have suites of their own.
-        let names = integration_tests().into_iter().filter(|name| name != "browser" && name != "differential");
-        cargo.args(names.flat_map(|name| ["--test".to_owned(), name]));
+        cargo.args(["test", "--workspace", "--features", "parl-tests/gpu", "--test", "gpu"]);
         Ok(tests(&mut cargo, counts))
     });
 }
@@ -256,6 +284,13 @@ fn wasm(session: &mut Session, dist: &mut Option<PathBuf>, all: bool) {
             Ok(shell::run(&mut clippy))
         });
     }
+    if all {
+        session.suite("wasm engine with tensors", |_| {
+            let mut cargo = toolchain.cargo();
+            cargo.args(["check", "--package", "parl-mt", "--no-default-features", "--features", "tensor", "--lib"]);
+            Ok(shell::run(&mut cargo))
+        });
+    }
     session.suite("bundle", |_| Ok(bundle::build(&Options::default()).map(|folder| *dist = Some(folder))));
     if all {
         session.suite("bundle equals Trunk's", |_| {
@@ -274,11 +309,11 @@ fn browser(session: &mut Session, dist: Option<PathBuf>) {
         let dist = dist.ok_or_else(|| Skip("there is no bundle".to_owned()))?;
         let (browser, driver) = needs::browser().map_err(|error| Skip(error.to_string()))?;
         let mut cargo = shell::cargo();
-        cargo.args(["test", "--package", "parl-tests", "--test", "browser"]);
+        cargo.args(["test", "--workspace", "--test", "browser"]);
         cargo.env("PARL_DIST", dist).env("PARL_CHROMEDRIVER", driver).env("PARL_CHROMIUM", browser);
         with_wheel(&mut cargo);
         // The native tests have built it already.
-        let built = shell::run(shell::cargo().args(["build", "--package", "parl-mt", "--bin", "parl"]));
+        let built = shell::run(shell::cargo().args(["test", "--workspace", "--test", "program", "--no-run"]));
         if let Err(error) = built {
             return Ok(Err(error));
         }
@@ -307,14 +342,28 @@ pub fn tests(cargo: &mut Command, counts: &mut Counts) -> Result {
 
 /// The integration tests of `tests/`, by name.
 pub fn integration_tests() -> Vec<String> {
-    let folder = shell::root().join("tests/suites");
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    tests_in("tests/suites")
+}
+
+/// The integration tests of `engine/`, by name.
+fn engine_tests() -> Vec<String> {
+    tests_in("engine/tests")
+}
+
+fn tests_in(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(shell::root().join(folder)).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
+        .map(|entry| entry.path())
         .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
         .filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned()))
         .collect();
     names.sort();
     names
+}
+
+/// `--test NAME` for each.
+pub fn targets(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    names.into_iter().flat_map(|name| ["--test".to_owned(), name]).collect()
 }
 
 fn integration_test(name: &str) -> std::result::Result<(), Skip> {
