@@ -9,10 +9,10 @@ use clap::Args;
 use parl_mt::device::{self, DEVICE_VARIABLE, DeviceChoice, SelectedDevice};
 use parl_mt::model::ModelConfig;
 use parl_mt::platform::storage::FileStorage;
+use parl_mt::train::build::{BuiltRun, RunInputs, build};
 use parl_mt::train::config::{self, Method, RunConfig};
 use parl_mt::train::event::JsonLines;
 use parl_mt::train::run_folder::{CheckpointFiles, RunInfo};
-use parl_mt::train::build::{BuiltRun, RunInputs, build};
 use parl_mt::train::{RunControl, RunEnd, RunFolder, Trainer, run as run_loop};
 
 use super::display::{Display, Verbosity, thousands};
@@ -149,9 +149,8 @@ fn read_inputs(config: &RunConfig) -> anyhow::Result<RunInputs> {
     let read = |path: &Path, option: &str| {
         std::fs::read(path).with_context(|| format!("{} of {option} does not read", path.display()))
     };
-    let named = |path: &Option<String>, option: &str| {
-        path.as_ref().map(|path| read(Path::new(path), option)).transpose()
-    };
+    let named =
+        |path: &Option<String>, option: &str| path.as_ref().map(|path| read(Path::new(path), option)).transpose();
     let mut inputs = RunInputs {
         data: named(&config.data.path, "data.path")?,
         eval_data: named(&config.data.eval_path, "data.eval_path")?,

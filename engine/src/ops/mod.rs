@@ -172,5 +172,10 @@ pub fn decode_attention(
     prompts: &Arc<[(usize, usize)]>,
     own_len: usize,
 ) -> Tensor<2> {
-    composed::decode_attention(query, prompt_key, prompt_value, own_key, own_value, heads, prompts, own_len)
+    let decode_attention = if flex::decode::takes(&query, &prompt_key, &prompt_value, &own_key, &own_value, heads) {
+        flex::decode::decode_attention
+    } else {
+        composed::decode_attention
+    };
+    decode_attention(query, prompt_key, prompt_value, own_key, own_value, heads, prompts, own_len)
 }

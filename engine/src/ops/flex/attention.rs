@@ -23,9 +23,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::Rows;
-use super::math::{Simd, WithSimd, dispatch, exp, fold, lanes, load, mul_add, splat, store};
+use super::math::{Simd, WithSimd, dispatch, dot, exp, fold, lanes, load, scale_into, splat, store};
 use super::matmul::{Left, Product, Right, matmul, panel_width};
+use super::{Rows, Shared, grow};
 use crate::ops::{Heads, Layout};
 
 /// Whether [`attention`] can be used: f32 on Flex, and heads of a multiple of 16 numbers.
@@ -201,33 +201,6 @@ impl Call<'_> {
     }
 }
 
-/// A tensor that tasks write different parts of.
-#[derive(Clone, Copy)]
-struct Shared {
-    start: *mut f32,
-    stride: usize,
-}
-
-// SAFETY: tasks write different parts: see `row`.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn new(values: &mut [f32], stride: usize) -> Self {
-        Self { start: values.as_mut_ptr(), stride }
-    }
-
-    /// # Safety
-    ///
-    /// The part must be inside of the tensor, and no one else may use it as long as the slice lives.
-    #[inline(always)]
-    unsafe fn row<'a>(self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
-        // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride + columns.start), columns.len()) }
-    }
-}
-
 thread_local! {
     /// Kept by each thread, as taking large blocks from the system is slow.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -350,12 +323,6 @@ fn set_column(panels: &mut [f32], width: usize, index: usize, column: &[f32]) {
     }
 }
 
-fn grow(buffer: &mut Vec<f32>, len: usize) {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-}
-
 /// Distance of rows of scores: not a power of two, or the rows of a block would compete for the same places in the cache.
 fn score_stride(columns: usize) -> usize {
     columns + 16
@@ -423,7 +390,7 @@ impl WithSimd for Forward<'_> {
                     let padded = seen.next_multiple_of(width);
                     for row in 0..rows {
                         let from = call.query.row(segment.start + first + row, columns.clone());
-                        scaled::<S>(&mut scratch.query[row * dim..(row + 1) * dim], from, call.scale());
+                        scale_into::<S>(&mut scratch.query[row * dim..(row + 1) * dim], from, call.scale());
                     }
                     // SAFETY: the buffers were grown for `BLOCK` rows of `dim` and `stride` numbers, and the keys for `padded`.
                     unsafe {
@@ -458,20 +425,11 @@ impl WithSimd for Forward<'_> {
                     for row in 0..rows {
                         // SAFETY: this task alone has these queries of this head.
                         let to = unsafe { output.row(segment.start + first + row, columns.clone()) };
-                        scaled::<S>(to, &scratch.output[row * dim..(row + 1) * dim], 1.0 / sums[row]);
+                        scale_into::<S>(to, &scratch.output[row * dim..(row + 1) * dim], 1.0 / sums[row]);
                     }
                 }
             }
         }
-    }
-}
-
-/// `to = from * factor`, of whole registers.
-#[inline(always)]
-fn scaled<S: Simd>(to: &mut [f32], from: &[f32], factor: f32) {
-    let factor = splat::<S>(factor);
-    for (to, from) in to.chunks_exact_mut(lanes::<S>()).zip(from.chunks_exact(lanes::<S>())) {
-        store(to, load::<S>(from) * factor);
     }
 }
 
@@ -671,7 +629,7 @@ impl WithSimd for BackwardTask<'_> {
                     for row in 0..rows {
                         let token = segment.start + first + row;
                         let at = row * dim..(row + 1) * dim;
-                        scaled::<S>(
+                        scale_into::<S>(
                             &mut scratch.query[at.clone()],
                             call.query.row(token, columns.clone()),
                             call.scale(),
@@ -740,7 +698,7 @@ impl WithSimd for BackwardTask<'_> {
                     for row in 0..rows {
                         // SAFETY: this task alone has these queries of this head.
                         let to = unsafe { targets.query.row(segment.start + first + row, columns.clone()) };
-                        scaled::<S>(to, &scratch.output[row * dim..(row + 1) * dim], call.scale());
+                        scale_into::<S>(to, &scratch.output[row * dim..(row + 1) * dim], call.scale());
                     }
                 }
             }
@@ -774,16 +732,6 @@ fn write_key_gradients(keys: &Keys, first: usize, head: usize, targets: Targets,
         }
         at += len;
     }
-}
-
-/// The sum of products. Whole registers.
-#[inline(always)]
-fn dot<S: Simd>(a: &[f32], b: &[f32]) -> f32 {
-    let mut sum = splat::<S>(0.0);
-    for (a, b) in a.chunks_exact(lanes::<S>()).zip(b.chunks_exact(lanes::<S>())) {
-        sum = mul_add(load::<S>(a), load(b), sum);
-    }
-    sum.reduce_add()
 }
 
 #[cfg(test)]

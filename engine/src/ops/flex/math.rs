@@ -199,6 +199,25 @@ pub fn fold<S: Simd>(values: &[f32], neutral: f32, f: impl Fn(F32s<S>, F32s<S>) 
     if tail.is_empty() { folded } else { f(folded, load_tail(tail, neutral)) }
 }
 
+/// `to = from * factor`, of whole registers. To be inlined into a [`WithSimd`].
+#[inline(always)]
+pub fn scale_into<S: Simd>(to: &mut [f32], from: &[f32], factor: f32) {
+    let factor = splat::<S>(factor);
+    for (to, from) in to.chunks_exact_mut(lanes::<S>()).zip(from.chunks_exact(lanes::<S>())) {
+        store(to, load::<S>(from) * factor);
+    }
+}
+
+/// The sum of products, of whole registers. To be inlined into a [`WithSimd`].
+#[inline(always)]
+pub fn dot<S: Simd>(a: &[f32], b: &[f32]) -> f32 {
+    let mut sum = splat::<S>(0.0);
+    for (a, b) in a.chunks_exact(lanes::<S>()).zip(b.chunks_exact(lanes::<S>())) {
+        sum = mul_add(load::<S>(a), load(b), sum);
+    }
+    sum.reduce_add()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,10 +6,12 @@
 mod adamw;
 pub mod attention;
 mod blocks;
+pub mod decode;
 mod elementwise;
 mod logps;
 pub mod math;
 pub mod matmul;
+mod shared;
 #[cfg(test)]
 mod testing;
 
@@ -25,6 +27,7 @@ use burn::backend::{Dispatch, DispatchDevice, Flex};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use super::{AdamWStep, RopeTable, TokenLogps};
+use shared::{Shared, grow};
 
 /// Whether a tensor is f32 on Flex, with autodiff or without: what the operators here take.
 pub fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
@@ -38,11 +41,16 @@ pub fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     flex && tensor.dtype() == DType::F32
 }
 
+/// Whether a tensor is f32 on Flex without autodiff.
+pub fn takes_without_autodiff<const D: usize>(tensor: &Tensor<D>) -> bool {
+    takes(tensor) && !tensor.device().is_autodiff()
+}
+
 /// The rows of a two-dimensional f32 tensor, each contiguous.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows<'a> {
     values: &'a [f32],
-    stride: usize,
+    pub(crate) stride: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -57,6 +65,14 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn row(&self, row: usize, columns: Range<usize>) -> &'a [f32] {
         &self.values[row * self.stride..][columns]
+    }
+
+    /// Start of the same columns of `count` rows, at least one, from `first` on in steps of `step`; checks that all are
+    /// inside the tensor.
+    #[inline(always)]
+    pub(crate) fn span(&self, first: usize, count: usize, step: usize, columns: Range<usize>) -> *const f32 {
+        let _last = self.row(first + (count - 1) * step, columns.clone());
+        self.row(first, columns).as_ptr()
     }
 }
 
