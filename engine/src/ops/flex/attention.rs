@@ -226,14 +226,13 @@ struct Keys {
     ranges: Vec<(usize, usize, usize)>,
     len: usize,
     dim: usize,
-    /// Panels of `[dim, panel_width]`: a column is a key.
-    keys_by_column: Vec<f32>,
-    /// `[len, dim]`
-    values: Vec<f32>,
-    /// The same the other way round, for the backward pass.
-    values_by_column: Vec<f32>,
-    keys: Vec<f32>,
     /// `[len, dim]` each.
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    /// Panels of `[dim, panel_width]`: a column is a key or a value. Values only for the backward pass.
+    keys_by_column: Vec<f32>,
+    values_by_column: Vec<f32>,
+    /// `[len, dim]` each, for the backward pass.
     key_gradients: Vec<f32>,
     value_gradients: Vec<f32>,
 }
@@ -285,41 +284,45 @@ impl Keys {
         let width = panel_width::<S>();
         self.len = ranges.iter().map(|range| range.2).sum();
         let padded = self.len.next_multiple_of(width) * dim;
-        grow(&mut self.keys_by_column, padded);
-        grow(&mut self.values, padded);
+        for buffer in [&mut self.keys_by_column, &mut self.values, &mut self.keys] {
+            grow(buffer, padded);
+        }
         if backward {
-            grow(&mut self.values_by_column, padded);
-            grow(&mut self.keys, padded);
-            grow(&mut self.key_gradients, padded);
-            grow(&mut self.value_gradients, padded);
+            for buffer in [&mut self.values_by_column, &mut self.key_gradients, &mut self.value_gradients] {
+                grow(buffer, padded);
+            }
             self.key_gradients[common * dim..self.len * dim].fill(0.0);
             self.value_gradients[common * dim..self.len * dim].fill(0.0);
         }
+        // Plain copies first: the processor then waits for many rows of the tensors at once, not for one after the other.
         let columns = head * dim..(head + 1) * dim;
         let mut at = 0;
         for &(_, start, len) in &ranges {
-            for token in start + common.saturating_sub(at).min(len)..start + len {
-                let index = at + token - start;
-                let (key, value) = (call.key.row(token, columns.clone()), call.value.row(token, columns.clone()));
-                set_column(&mut self.keys_by_column, width, index, key);
-                self.values[index * dim..(index + 1) * dim].copy_from_slice(value);
-                if backward {
-                    set_column(&mut self.values_by_column, width, index, value);
-                    self.keys[index * dim..(index + 1) * dim].copy_from_slice(key);
-                }
+            for i in common.saturating_sub(at).min(len)..len {
+                let packed = (at + i) * dim..(at + i + 1) * dim;
+                self.keys[packed.clone()].copy_from_slice(call.key.row(start + i, columns.clone()));
+                self.values[packed].copy_from_slice(call.value.row(start + i, columns.clone()));
             }
             at += len;
+        }
+        let packed = common * dim..self.len * dim;
+        set_columns(&mut self.keys_by_column, width, common, dim, &self.keys[packed.clone()]);
+        if backward {
+            set_columns(&mut self.values_by_column, width, common, dim, &self.values[packed]);
         }
         self.ranges = ranges;
     }
 }
 
-/// Makes column `index` of a matrix in panels.
+/// Makes rows of `dim` numbers the columns of a matrix in panels, from column `first` on.
 #[inline(always)]
-fn set_column(panels: &mut [f32], width: usize, index: usize, column: &[f32]) {
-    let start = index / width * width * column.len() + index % width;
-    for (to, &from) in panels[start..].iter_mut().step_by(width).zip(column) {
-        *to = from;
+fn set_columns(panels: &mut [f32], width: usize, first: usize, dim: usize, rows: &[f32]) {
+    for (index, row) in (first..).zip(rows.chunks_exact(dim)) {
+        let panel = &mut panels[index / width * width * dim..][..width * dim];
+        let column = index % width;
+        for (to, from) in panel.chunks_exact_mut(width).zip(row) {
+            to[column] = *from;
+        }
     }
 }
 

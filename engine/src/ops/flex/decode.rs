@@ -146,17 +146,40 @@ impl Call<'_> {
             }));
             first += same.len();
         }
-        let task = |task: usize| {
-            let (rows, head) = (groups[task / key_value].clone(), task % key_value);
-            SCRATCH.with_borrow_mut(|scratch| dispatch(Task { call: self, rows, head, output, scratch }));
+        let task = |rows: &Range<usize>| {
+            self.touch(rows.clone());
+            for head in 0..key_value {
+                let rows = rows.clone();
+                SCRATCH.with_borrow_mut(|scratch| dispatch(Task { call: self, rows, head, output, scratch }));
+            }
         };
-        let tasks = groups.len() * key_value;
         let keys: usize = self.prompts.iter().map(|prompt| prompt.1 + self.own_len).sum();
         if keys * heads * dim < FEW {
-            (0..tasks).for_each(task);
+            groups.iter().for_each(task);
         } else {
-            (0..tasks).into_par_iter().for_each(task);
+            groups.par_iter().for_each(task);
         }
+    }
+
+    /// Brings the keys and values of some rows into the cache, in the order of memory. A head alone reads a small part of
+    /// each token's, which the processor does not foresee.
+    fn touch(&self, rows: Range<usize>) {
+        const LINE: usize = 16;
+        let (start, len) = self.prompts[rows.start];
+        let width = self.heads.key_value * self.heads.dim;
+        let mut bits = 0;
+        let mut touch = |tensor: &Rows<'_>, row: usize, count: usize| {
+            for row in row..row + count {
+                bits |= tensor.row(row, 0..width).iter().step_by(LINE).fold(0, |bits, x| bits | x.to_bits());
+            }
+        };
+        for (tensor, own) in [(&self.prompt_key, &self.own_key), (&self.prompt_value, &self.own_value)] {
+            touch(tensor, start, len);
+            for step in 0..self.own_len {
+                touch(own, step * self.prompts.len() + rows.start, rows.len());
+            }
+        }
+        std::hint::black_box(bits);
     }
 }
 
