@@ -40,7 +40,9 @@ fn both() -> Option<[Transformer; 2]> {
 }
 
 fn sequences() -> Vec<Sequence> {
-    (0..4u32).map(|i| Sequence::new(vec![5, 6 + i / 2, 9], (0..4 + i).map(|j| (i * 7 + j * 5) % 48).collect())).collect()
+    (0..4u32)
+        .map(|i| Sequence::new(vec![5, 6 + i / 2, 9], (0..4 + i).map(|j| (i * 7 + j * 5) % 48).collect()))
+        .collect()
 }
 
 fn close(left: &Tensor<2>, right: &Tensor<2>) {
@@ -73,13 +75,8 @@ fn log_probabilities_agree() {
 #[test]
 fn training_agrees() {
     let Some(models) = both() else { return };
-    let schedule = Schedule {
-        peak: 1e-3,
-        warmup_steps: 0,
-        total_steps: 3,
-        kind: ScheduleKind::Constant,
-        min_ratio: 1.0,
-    };
+    let schedule =
+        Schedule { peak: 1e-3, warmup_steps: 0, total_steps: 3, kind: ScheduleKind::Constant, min_ratio: 1.0 };
     let options = SftOptions {
         batch_size: 4,
         packed_tokens: None,
@@ -115,10 +112,8 @@ fn generation_agrees() {
         seed: 5,
         constraint: None,
     };
-    let groups = [
-        Group { prompt: vec![5, 6, 7], sequences: vec![0, 1] },
-        Group { prompt: vec![8, 9], sequences: vec![2] },
-    ];
+    let groups =
+        [Group { prompt: vec![5, 6, 7], sequences: vec![0, 1] }, Group { prompt: vec![8, 9], sequences: vec![2] }];
     let [flex, vulkan] = models.map(|model| {
         let completions = pollster::block_on(generate(&model.valid(), &groups, &options, &Cancel::default(), |_| ()));
         completions.unwrap().into_iter().flatten().map(|completion| completion.tokens).collect::<Vec<_>>()

@@ -73,9 +73,9 @@ pub fn browser() -> Result<(PathBuf, PathBuf)> {
 /// A Vulkan driver: that of a card, or Mesa's software one (lavapipe).
 pub fn vulkan() -> Result {
     let has_driver = || {
-        ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].iter().any(|folder| {
-            std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().next().is_some())
-        })
+        ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"]
+            .iter()
+            .any(|folder| std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().next().is_some()))
     };
     if !has_driver() {
         install_packages(&["mesa-vulkan-drivers", "libvulkan1"], "tests on software Vulkan")?;

@@ -193,7 +193,15 @@ pub fn test(plan: &Plan) -> Result {
             let mut cargo = shell::cargo();
             cargo
                 // Environments alone: nothing of burn is compiled in release.
-                .args(["test", "--release", "--package", "parl-tests", "--no-default-features", "--test", "differential"])
+                .args([
+                    "test",
+                    "--release",
+                    "--package",
+                    "parl-tests",
+                    "--no-default-features",
+                    "--test",
+                    "differential",
+                ])
                 .env("PARL_PYTHON", python);
             with_wheel(&mut cargo);
             Ok(tests(&mut cargo, counts))

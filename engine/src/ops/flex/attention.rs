@@ -778,7 +778,8 @@ mod tests {
         for ((got, expected), name) in got.iter().zip(expected).zip(["output", "query", "key", "value"]) {
             let size = (expected.iter().map(|x| x * x).sum::<f32>() / expected.len() as f32).sqrt();
             for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
-                let close = (got - expected).abs() <= 1e-4 * (expected.abs() + size);
+                // A lone token's query has no gradient but rounding.
+                let close = (got - expected).abs() <= 1e-4 * (expected.abs() + size) + 1e-6;
                 assert!(close, "{name} at {index}: {got} for {expected}");
             }
         }

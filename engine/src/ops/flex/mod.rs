@@ -13,6 +13,7 @@ mod elementwise;
 mod logps;
 pub mod math;
 pub mod matmul;
+mod shared;
 #[cfg(test)]
 mod testing;
 
@@ -28,6 +29,7 @@ use burn::backend::{Dispatch, DispatchDevice, Flex};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use super::{AdamWStep, RopeTable, TokenLogps};
+use shared::{Shared, grow};
 
 /// Whether a tensor is f32 on Flex, with autodiff or without: what the operators here take.
 pub fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
