@@ -54,11 +54,13 @@ pub fn build() -> Result<(PathBuf, PathBuf)> {
 }
 
 fn build_program(log: &std::path::Path) -> Result<PathBuf> {
-    shell::step("Native program `parl` (release)", || {
+    shell::step("Native program `parl`, without tensors (profile `serve`)", || {
         let mut cargo = shell::cargo();
-        cargo.args(["build", "--release", "--package", "parl-mt", "--bin", "parl"]);
+        // Serving needs no tensors, which take minutes to compile. A profile of its own keeps the two programs apart.
+        cargo.args(["build", "--profile", "serve", "--package", "parl-mt", "--bin", "parl"]);
+        cargo.args(["--no-default-features", "--features", "cli"]);
         shell::run_logged(&mut cargo, log)?;
-        Ok(shell::target().join("release").join(format!("parl{}", std::env::consts::EXE_SUFFIX)))
+        Ok(shell::target().join("serve").join(format!("parl{}", std::env::consts::EXE_SUFFIX)))
     })
 }
 
