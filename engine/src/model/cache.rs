@@ -14,9 +14,8 @@ struct LayerCache {
     /// rows that continue it.
     prompt_key: Tensor<2>,
     prompt_value: Tensor<2>,
-    /// Of the tokens generated since, `[max_new_tokens, rows, key_value_heads * head_dim]`. All rows are at the same
-    /// step, so a step is one contiguous write. `None` only while it is being written to: its tensor is then uniquely
-    /// owned, and burn writes in place.
+    /// Of the tokens generated since, `[rows, max_new_tokens, key_value_heads * head_dim]`: a row is read in the order of
+    /// memory. `None` only while it is being written to: its tensor is then uniquely owned, and burn writes in place.
     own_key: Option<Tensor<3>>,
     own_value: Option<Tensor<3>>,
 }
@@ -53,7 +52,7 @@ impl KvCache {
             for own in [&mut layer.own_key, &mut layer.own_value] {
                 let tensor = own.take().expect("only `append` takes it");
                 let indices = Tensor::<1, Int>::from_data(TensorData::from(&indices[..]), &tensor.device());
-                *own = Some(tensor.select(1, indices));
+                *own = Some(tensor.select(0, indices));
             }
         }
         self.prompts = rows.iter().map(|&row| self.prompts[row]).collect();
@@ -66,7 +65,7 @@ impl LayerCache {
         let [rows, width] = key.dims();
         for (own, new) in [(&mut self.own_key, key), (&mut self.own_value, value)] {
             let tensor = own.take().expect("only `append` takes it");
-            *own = Some(tensor.slice_assign([step..step + 1, 0..rows, 0..width], new.unsqueeze_dim(0)));
+            *own = Some(tensor.slice_assign([0..rows, step..step + 1, 0..width], new.unsqueeze_dim(1)));
         }
     }
 }
@@ -88,7 +87,7 @@ impl Transformer {
         let width = self.config.num_key_value_heads * self.config.head_dim;
         let mut layers = Vec::with_capacity(self.layers.len());
         let hidden = self.forward_seen(tokens, &layout, |_, key, value| {
-            let own = || Some(Tensor::zeros([max_new_tokens, rows.len(), width], &device));
+            let own = || Some(Tensor::zeros([rows.len(), max_new_tokens, width], &device));
             let (prompt_key, prompt_value) = (key.clone(), value.clone());
             layers.push(LayerCache { prompt_key, prompt_value, own_key: own(), own_value: own() });
         });

@@ -159,13 +159,13 @@ impl Transformer {
         let mut x = self.embed_tokens.weight.val().select(0, tokens);
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = ops::rms_norm(x.clone(), layer.input_layernorm.weight.val(), epsilon);
-            let query = ops::rope(layer.self_attn.q_proj.forward(normed.clone()), &self.rope, positions);
-            let key = ops::rope(layer.self_attn.k_proj.forward(normed.clone()), &self.rope, positions);
-            let value = layer.self_attn.v_proj.forward(normed);
-            x = x + layer.self_attn.o_proj.forward(attend(index, query, key, value));
+            let query = ops::rope(project(&layer.self_attn.q_proj, normed.clone()), &self.rope, positions);
+            let key = ops::rope(project(&layer.self_attn.k_proj, normed.clone()), &self.rope, positions);
+            let value = project(&layer.self_attn.v_proj, normed);
+            x = x + project(&layer.self_attn.o_proj, attend(index, query, key, value));
             let normed = ops::rms_norm(x.clone(), layer.post_attention_layernorm.weight.val(), epsilon);
-            let gate = layer.mlp.gate_proj.forward(normed.clone());
-            x = x + layer.mlp.down_proj.forward(ops::swiglu(gate, layer.mlp.up_proj.forward(normed)));
+            let gate = project(&layer.mlp.gate_proj, normed.clone());
+            x = x + project(&layer.mlp.down_proj, ops::swiglu(gate, project(&layer.mlp.up_proj, normed)));
         }
         ops::rms_norm(x, self.norm.weight.val(), epsilon)
     }
@@ -195,6 +195,11 @@ impl Transformer {
     fn output_weight(&self) -> Tensor<2> {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens).weight.val()
     }
+}
+
+/// A projection's output.
+fn project(linear: &Linear, x: Tensor<2>) -> Tensor<2> {
+    ops::linear(x, linear.weight.val(), linear.bias.as_ref().map(|bias| bias.val()))
 }
 
 /// Token ids as a tensor `[tokens]`.

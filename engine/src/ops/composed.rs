@@ -176,7 +176,7 @@ pub fn decode_attention(
     let index = Tensor::<1, Int>::from_data(TensorData::new(index, [rows * longest]), &device);
     let seen = |prompt: Tensor<2>, own: Tensor<3>| -> Tensor<4> {
         let prompt: Tensor<3> = prompt.select(0, index.clone()).reshape([rows, longest, width]);
-        let own = own.slice([0..own_len, 0..rows, 0..width]).swap_dims(0, 1);
+        let own = own.slice([0..rows, 0..own_len, 0..width]);
         Tensor::cat(vec![prompt, own], 1).reshape([rows, keys, key_value, dim]).swap_dims(1, 2)
     };
     let (k, v) = (seen(prompt_key, own_key), seen(prompt_value, own_value));

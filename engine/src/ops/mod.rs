@@ -77,6 +77,18 @@ pub fn rope(x: Tensor<2>, table: &Arc<RopeTable>, positions: &Arc<[usize]>) -> T
     if flex::takes(&x) { flex::rope(x, table, positions) } else { composed::rope(x, table, positions) }
 }
 
+/// `x weight + bias`: `[tokens, in]` by `[in, out]`, with a bias of `[out]` or none.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    if flex::takes_without_autodiff(&x) && flex::takes_without_autodiff(&weight) {
+        let product = flex::linear::linear(x, weight);
+        return match bias {
+            Some(bias) => product + bias.unsqueeze(),
+            None => product,
+        };
+    }
+    burn::tensor::module::linear(x, weight, bias)
+}
+
 /// `silu(gate) * up`, all `[tokens, width]`.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     if flex::takes(&gate) { flex::swiglu(gate, up) } else { composed::swiglu(gate, up) }
@@ -110,7 +122,7 @@ pub fn token_logps(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>
 ///
 /// `query` and the result are `[rows, heads.query * dim]`; `prompt_key` and `prompt_value` are
 /// `[prompt_tokens, heads.key_value * dim]`, of which row `r` sees `prompts[r] = (start, len)`; `own_key` and
-/// `own_value` are `[capacity, rows, heads.key_value * dim]`, of which the first `own_len` steps are filled, the new
+/// `own_value` are `[rows, capacity, heads.key_value * dim]`, of which the first `own_len` steps are filled, the new
 /// token's included.
 #[expect(clippy::too_many_arguments, reason = "keys and values of two kinds, each a tensor")]
 pub fn decode_attention(

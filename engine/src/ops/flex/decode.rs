@@ -92,7 +92,8 @@ impl FlexDecodeAttention for Flex {
     ) -> FloatTensor<Self> {
         let [query, prompt_key, prompt_value] = [query, prompt_key, prompt_value].map(super::with_contiguous_rows);
         let rows = prompts.len();
-        let [own_key, own_value] = [own_key, own_value].map(|own| flat(own, rows));
+        let capacity = own_key.layout().shape()[1];
+        let [own_key, own_value] = [own_key, own_value].map(flat);
         let call = Call {
             query: Rows::of(&query),
             prompt_key: Rows::of(&prompt_key),
@@ -102,6 +103,7 @@ impl FlexDecodeAttention for Flex {
             heads,
             prompts: &prompts,
             own_len,
+            capacity,
         };
         let width = heads.query * heads.dim;
         let mut output = vec![0.0; rows * width];
@@ -110,10 +112,10 @@ impl FlexDecodeAttention for Flex {
     }
 }
 
-/// `[steps, rows, width]` as `[steps * rows, width]`: no copy where steps lie one after the other.
-fn flat(own: FloatTensor<Flex>, rows: usize) -> FloatTensor<Flex> {
-    let [steps, _, width] = own.layout().shape()[..] else { panic!("own keys have three dimensions") };
-    Flex::float_reshape(own, [steps * rows, width].into())
+/// `[rows, capacity, width]` as `[rows * capacity, width]`: no copy where rows lie one after the other.
+fn flat(own: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    let [rows, capacity, width] = own.layout().shape()[..] else { panic!("own keys have three dimensions") };
+    Flex::float_reshape(own, [rows * capacity, width].into())
 }
 
 /// Queries that are computed together: two registers of AVX-512.
@@ -126,12 +128,14 @@ struct Call<'a> {
     query: Rows<'a>,
     prompt_key: Rows<'a>,
     prompt_value: Rows<'a>,
-    /// Row `r` at step `t` is row `t * rows + r`.
+    /// Row `r` at step `t` is row `r * capacity + t`.
     own_key: Rows<'a>,
     own_value: Rows<'a>,
     heads: Heads,
     prompts: &'a [(usize, usize)],
     own_len: usize,
+    /// Steps that each row has room for.
+    capacity: usize,
 }
 
 impl Call<'_> {
@@ -175,8 +179,8 @@ impl Call<'_> {
         };
         for (tensor, own) in [(&self.prompt_key, &self.own_key), (&self.prompt_value, &self.own_value)] {
             touch(tensor, start, len);
-            for step in 0..self.own_len {
-                touch(own, step * self.prompts.len() + rows.start, rows.len());
+            for row in rows.clone() {
+                touch(own, row * self.capacity, self.own_len);
             }
         }
         std::hint::black_box(bits);
@@ -218,7 +222,7 @@ impl WithSimd for Task<'_> {
     fn with_simd<S: Simd>(self) {
         let Self { call, rows, head, output, scratch } = self;
         let Heads { query: query_heads, key_value, dim } = call.heads;
-        let (repeat, own_len, all_rows) = (query_heads / key_value, call.own_len, call.prompts.len());
+        let (repeat, own_len, capacity) = (query_heads / key_value, call.own_len, call.capacity);
         let (prompt_start, prompt_len) = call.prompts[rows.start];
         let (keys, queries) = (prompt_len + own_len, rows.len() * repeat);
         let (lanes, width) = (lanes::<S>(), panel_width::<S>());
@@ -268,7 +272,7 @@ impl WithSimd for Task<'_> {
         for (step, scores) in own_scores.chunks_exact_mut(padded).enumerate() {
             scores[queries..].fill(0.0);
             for (row, queries) in scratch.query[..queries * dim].chunks_exact(repeat * dim).enumerate() {
-                let key = call.own_key.row(step * all_rows + rows.start + row, columns.clone());
+                let key = call.own_key.row((rows.start + row) * capacity + step, columns.clone());
                 for (i, query) in queries.chunks_exact(dim).enumerate() {
                     scores[row * repeat + i] = dot::<S>(query, key);
                 }
@@ -298,8 +302,8 @@ impl WithSimd for Task<'_> {
                         column: padded,
                     },
                     Right {
-                        start: call.own_value.span(rows.start + row, own_len, all_rows, columns.clone()),
-                        row: call.own_value.stride * all_rows,
+                        start: call.own_value.span((rows.start + row) * capacity, own_len, 1, columns.clone()),
+                        row: call.own_value.stride,
                         panel: width,
                     },
                     Product { start: scratch.output.as_mut_ptr().add(row * repeat * dim), row: dim },
@@ -374,7 +378,7 @@ mod tests {
             let query = flat(rows.len(), heads.query);
             let [key, value] = [(); 2].map(|()| flat(start(lengths.len()), key_value));
             let [own_key, own_value] =
-                [(); 2].map(|()| Tensor::<3>::random([own_len + 3, rows.len(), key_value * dim], normal, &device));
+                [(); 2].map(|()| Tensor::<3>::random([rows.len(), own_len + 3, key_value * dim], normal, &device));
             let operands = || (query.clone(), key.clone(), value.clone(), own_key.clone(), own_value.clone());
             let (q, k, v, ok, ov) = operands();
             prop_assert!(takes(&q, &k, &v, &ok, &ov, heads));
@@ -399,8 +403,8 @@ mod tests {
         let rows = |of: &Tensor<2>| {
             Tensor::cat(last.iter().map(|&token| of.clone().slice([token..token + 1, 0..of.dims()[1]])).collect(), 0)
         };
-        // As the cache lays them out: [steps, rows, width].
-        let own = |of: &Tensor<2>| of.clone().slice([9..19, 0..32]).reshape([2, 5, 32]).swap_dims(0, 1);
+        // As the cache lays them out: [rows, capacity, width].
+        let own = |of: &Tensor<2>| of.clone().slice([9..19, 0..32]).reshape([2, 5, 32]);
         let prompts: Arc<[(usize, usize)]> = [(0, 9); 2].into();
         let (own_key, own_value) = (own(&key), own(&value));
         let got = decode_attention(rows(&query), key, value, own_key, own_value, heads, &prompts, 5);

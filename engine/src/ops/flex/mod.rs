@@ -10,6 +10,7 @@ pub mod attention;
 mod blocks;
 pub mod decode;
 mod elementwise;
+pub mod linear;
 mod logps;
 pub mod math;
 pub mod matmul;
