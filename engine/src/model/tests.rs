@@ -114,3 +114,34 @@ fn parameters_are_counted_as_burn_counts_them() {
         assert_eq!(config.init(0, &Device::flex()).num_params(), config.num_parameters());
     }
 }
+
+#[test]
+fn mixed_precision_keeps_master_weights_and_learns() {
+    use crate::train::batch::{Batch, Sequence};
+    use crate::train::optimizer::AdamWOptions;
+    use crate::train::policy::Policy;
+    let model = tiny(ModelType::Qwen2).init(6, &Device::flex());
+    let sequence = Sequence::new(vec![5, 6, 7], tokens(3, 8));
+    let batch = Batch::new(&[&sequence]);
+    let logps = |model: &Transformer| crate::train::policy::token_logps(model, &batch, 1.0).logps.into_data();
+    let exact: Vec<f32> = logps(&model).iter::<f32>().collect();
+    for (precision, reach) in [(Precision::Bf16, 0.2), (Precision::F16, 0.03)] {
+        let mixed = model.clone().with_compute(precision);
+        let rounded: Vec<f32> = logps(&mixed).iter::<f32>().collect();
+        let farthest = exact.iter().zip(&rounded).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(farthest > 0.0 && farthest < reach, "{precision:?}: {farthest}");
+        let mut policy = Policy::new(&mixed, AdamWOptions::default(), false);
+        let mut losses = Vec::new();
+        for _ in 0..20 {
+            let loss = policy.token_logps(&batch, 1.0).logps.mean().neg();
+            losses.push(loss.clone().into_scalar::<f32>());
+            policy.backward(&loss);
+            pollster::block_on(policy.update(1e-3));
+        }
+        assert!(losses[19] < 0.7 * losses[0], "{precision:?}: {losses:?}");
+        // Updates of a thousandth would be lost in weights of 8 or 11 bits.
+        let weights = pollster::block_on(policy.inference().to_host());
+        let fine = |value: &f32| half::bf16::from_f32(*value).to_f32() != *value;
+        assert!(weights["model.layers.0.mlp.up_proj.weight"].values.iter().filter(|value| fine(value)).count() > 1000);
+    }
+}

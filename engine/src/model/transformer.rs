@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::ModelConfig;
+use super::{ModelConfig, Precision};
 use crate::ops::{self, Layout, RopeTable, TokenLogps};
 
 /// A decoder-only transformer: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
@@ -29,6 +29,9 @@ pub struct Transformer {
     pub config: ModelConfig,
     #[module(skip)]
     rope: Arc<RopeTable>,
+    /// What projections are multiplied in; the weights themselves, and all else, stay f32.
+    #[module(skip)]
+    compute: Precision,
 }
 
 /// A matrix with a row for each token.
@@ -121,11 +124,20 @@ impl ModelConfig {
                 .then(|| Embedding { weight: draw.matrix(self.vocab_size, width, std) }),
             rope: Arc::new(RopeTable::new(self.rope_theta, self.head_dim, self.max_position_embeddings)),
             config: self.clone(),
+            compute: Precision::F32,
         }
     }
 }
 
 impl Transformer {
+    /// Multiplies projections in this precision (mixed precision): inputs and weights are rounded for the product alone.
+    /// Master weights, gradients, norms, attention and log-probabilities stay f32. On GPUs with tensor cores that is
+    /// where the time goes; on a CPU it costs time. `f16` has no loss scaling here: prefer `bf16`, whose range is f32's.
+    pub fn with_compute(mut self, precision: Precision) -> Self {
+        self.compute = precision;
+        self
+    }
+
     /// Final hidden states of a flat batch, after the last norm: `[tokens, hidden_size]`.
     ///
     /// Panics where a sequence is longer than `max_position_embeddings`: callers check, as only they can cut.
@@ -159,13 +171,13 @@ impl Transformer {
         let mut x = self.embed_tokens.weight.val().select(0, tokens);
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = ops::rms_norm(x.clone(), layer.input_layernorm.weight.val(), epsilon);
-            let query = ops::rope(project(&layer.self_attn.q_proj, normed.clone()), &self.rope, positions);
-            let key = ops::rope(project(&layer.self_attn.k_proj, normed.clone()), &self.rope, positions);
-            let value = project(&layer.self_attn.v_proj, normed);
-            x = x + project(&layer.self_attn.o_proj, attend(index, query, key, value));
+            let query = ops::rope(self.project(&layer.self_attn.q_proj, normed.clone()), &self.rope, positions);
+            let key = ops::rope(self.project(&layer.self_attn.k_proj, normed.clone()), &self.rope, positions);
+            let value = self.project(&layer.self_attn.v_proj, normed);
+            x = x + self.project(&layer.self_attn.o_proj, attend(index, query, key, value));
             let normed = ops::rms_norm(x.clone(), layer.post_attention_layernorm.weight.val(), epsilon);
-            let gate = project(&layer.mlp.gate_proj, normed.clone());
-            x = x + project(&layer.mlp.down_proj, ops::swiglu(gate, project(&layer.mlp.up_proj, normed)));
+            let gate = self.project(&layer.mlp.gate_proj, normed.clone());
+            x = x + self.project(&layer.mlp.down_proj, ops::swiglu(gate, self.project(&layer.mlp.up_proj, normed)));
         }
         ops::rms_norm(x, self.norm.weight.val(), epsilon)
     }
@@ -192,14 +204,23 @@ impl Transformer {
         assert!(longest <= most, "a sequence of {longest} tokens in a model for {most}");
     }
 
+    fn project(&self, linear: &Linear, x: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = (linear.weight.val(), linear.bias.as_ref().map(|bias| bias.val()));
+        let low = match self.compute {
+            Precision::F32 => return ops::linear(x, weight, bias),
+            Precision::F16 => FloatDType::F16,
+            Precision::Bf16 => FloatDType::BF16,
+        };
+        let product = x.cast(low).matmul(weight.cast(low)).cast(FloatDType::F32);
+        match bias {
+            Some(bias) => product + bias.unsqueeze(),
+            None => product,
+        }
+    }
+
     fn output_weight(&self) -> Tensor<2> {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens).weight.val()
     }
-}
-
-/// A projection's output.
-fn project(linear: &Linear, x: Tensor<2>) -> Tensor<2> {
-    ops::linear(x, linear.weight.val(), linear.bias.as_ref().map(|bias| bias.val()))
 }
 
 /// Token ids as a tensor `[tokens]`.

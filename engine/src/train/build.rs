@@ -164,6 +164,7 @@ pub fn build(
     if config.lora.rank > 0 {
         return Err(BuildError::Options("lora.rank is not 0: runs train all weights for now; adapters are there in the library (`model::lora`). Set lora.rank = 0.".to_owned()));
     }
+    let model = model.with_compute(config.run.precision);
     let tokenizer = Arc::new(tokenizer);
     let state = match &files {
         Some(files) => files.state()?,

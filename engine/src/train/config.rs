@@ -19,7 +19,7 @@ use options::{
 use super::grpo::{LossType, ScaleRewards};
 use super::schedule::ScheduleKind;
 use crate::device::DeviceChoice;
-use crate::model::Preset;
+use crate::model::{Precision, Preset};
 
 pub use options::OptionInfo;
 pub use read::{ConfigError, Place, Problem};
@@ -54,6 +54,7 @@ choice! {
     }
 }
 
+named_values! { Precision: F32 = "f32", F16 = "f16", Bf16 = "bf16" }
 named_values! { Preset: Nano = "nano", Micro = "micro", Mini = "mini" }
 named_values! { ScheduleKind: Cosine = "cosine", Constant = "constant", Linear = "linear" }
 named_values! { LossType: Grpo = "grpo", DrGrpo = "dr_grpo", Dapo = "dapo", Gspo = "gspo" }
@@ -81,6 +82,8 @@ section! {
         seed: u64 = 0, ANY;
         /// Where tensors are computed. `auto` takes a GPU where this program was built for one and finds one, else `flex` (CPU).
         device: DeviceChoice = DeviceChoice::Auto, ANY;
+        /// What projections are multiplied in. `bf16` is for GPUs: it costs time on a CPU. Weights and updates stay f32.
+        precision: Precision = Precision::F32, ANY;
         /// Name of the run, and of its folder below `dir`. Without one: method, task or file, model and seed.
         name: Option<String> = None, ANY;
         /// Folder that holds runs.
