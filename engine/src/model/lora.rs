@@ -1,6 +1,9 @@
 //! Low-rank adapters (LoRA, Hu et al., 2021): a projection computes with `W + alpha/rank · A·B`, and only `A` and `B` are
 //! trained. On disk in the format of Hugging Face's PEFT, both ways.
 //!
+//! Embeddings and norms stay as they are, so adapters are for models that have learnt something: with a fresh preset's small
+//! embeddings no token can be told from the others with confidence, whatever the rank.
+//!
 //! burn attaches the factors to the weight itself, so the layers know nothing of them. It keeps `A` as `[in, rank]` and `B`
 //! as `[rank, out]`; PEFT keeps `lora_A` as `[rank, in]` and `lora_B` as `[out, rank]`.
 
@@ -253,6 +256,11 @@ impl Transformer {
             Some(&name) => Err(LoraError::LeftOver { name: name.clone() }),
             None => Ok(model),
         }
+    }
+
+    /// With its adapters merged into the weights that they adapt; nothing is frozen any more.
+    pub fn merged(self) -> Self {
+        self.materialize().unfreeze()
     }
 
     /// The factors of its adapters in PEFT's names and layout: `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`

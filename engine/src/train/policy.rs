@@ -39,7 +39,7 @@ impl Policy {
     /// The model without autodiff, for sampling and evaluation. Shares the weights, but for those that have adapters: they
     /// are merged once, instead of for each token.
     pub fn inference(&self) -> Transformer {
-        self.model().valid().materialize()
+        self.model().valid().merged()
     }
 
     /// Parameters that are trained: all of them, or those of adapters.

@@ -259,14 +259,10 @@ fn lora(rank: usize) -> LoraOptions {
     LoraOptions { rank, alpha: 2.0 * rank as f64, targets: LORA_TARGETS.map(str::to_owned).to_vec() }
 }
 
-/// A model that has begun to copy, with adapters for the rest.
+/// A model with adapters that knows nothing, but has embeddings large enough to say something: they stay frozen.
 fn adapted() -> Transformer {
-    let mut trainer = SftTrainer::new(&tiny().init(1, &Device::flex()), copying(), sft_options(40)).unwrap();
-    for _ in 0..40 {
-        now_or_yield(trainer.step()).unwrap();
-    }
-    let merged = trainer.policy().inference();
-    merged.with_lora(&lora(4), 5).unwrap()
+    let config = ModelConfig { initializer_range: 0.2, ..tiny() };
+    config.init(1, &Device::flex()).with_lora(&lora(4), 5).unwrap()
 }
 
 #[test]
@@ -282,7 +278,7 @@ fn adapters_learn_and_what_they_adapt_stays() {
         assert_eq!(trainer.policy().trained_parameters(), trained);
         let curve: Vec<_> = (0..100).map(|_| now_or_yield(trainer.step()).unwrap()).collect();
         let (first, last) = (curve[0]["loss"], curve[99]["loss"]);
-        assert!(first > 0.3 && last < 0.3 * first, "{first} to {last}");
+        assert!(first > 2.0 && last < 0.1, "{first} to {last}");
         let policy = trainer.policy();
         assert_eq!(now_or_yield(policy.model().base_to_host()), before);
         let moved = now_or_yield(policy.model().adapters_to_host());
@@ -294,6 +290,8 @@ fn adapters_learn_and_what_they_adapt_stays() {
         // What is sampled from and saved is merged, and computes the same.
         let (merged, batch) = (policy.inference(), Batch::new(&copying().iter().collect::<Vec<_>>()));
         assert!(now_or_yield(merged.adapters_to_host()).is_empty());
+        let again = Policy::new(&merged, AdamWOptions::default(), false);
+        assert_eq!(again.trained_parameters(), model.config.num_parameters(), "nothing is frozen any more");
         let logps = |model: &Transformer| token_logps(model, &batch, 1.0).logps.into_data();
         let saved = Transformer::from_host(&model.config, &now_or_yield(policy.model().to_host()), &Device::flex());
         logps(&merged).assert_approx_eq::<f32>(&logps(policy.model()), Tolerance::absolute(1e-5));
