@@ -44,7 +44,7 @@ Examples
 Environment
   CARGO_TARGET_DIR        Where builds go (target/)
   XDG_CACHE_HOME          Where downloads and the Python environment go (~/.cache), in parl-mt/
-  PARL_PARITY_PYTHON      A Python that has torch, transformers and trl, for `parity`; otherwise it makes its own
+  PARL_PARITY_PYTHON      A Python that has torch, transformers, trl and peft, for `parity`; otherwise it makes its own
   PARL_WASM_TOOLCHAIN     `debian`: build wasm with Debian's rustc-web even where rustup could do it
 ";
 

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The libraries that the frozen vectors were made with; the rest is what these need.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "torch==2.15.0",
     "transformers==5.23.0",
     "trl==1.16.0",
+    "peft==0.21.2",
     "tokenizers==0.23.3",
     "safetensors==0.8.0",
     "datasets==5.2.0",
@@ -72,7 +73,7 @@ pub fn find_python() -> Option<PathBuf> {
 fn python(download: bool) -> Result<Option<PathBuf>> {
     if let Some(python) = std::env::var_os("PARL_PARITY_PYTHON").filter(|value| !value.is_empty()) {
         let python = PathBuf::from(python);
-        let found = shell::output(Command::new(&python).args(["-c", "import torch, transformers, trl"]));
+        let found = shell::output(Command::new(&python).args(["-c", "import torch, transformers, trl, peft"]));
         found.map_err(|error| format!("PARL_PARITY_PYTHON={} has not all the peers: {error}", python.display()))?;
         return Ok(Some(python));
     }

@@ -124,20 +124,21 @@ impl Transformer {
     ///
     /// Waits for the device; in a browser, that is an error of ours unless the device is the CPU.
     pub async fn to_host(&self) -> HostTensors {
-        let mut collect = Collect::default();
+        let merged = self.clone().materialize().parameters_to_host(|_| true).await;
+        merged.into_iter().map(|(path, tensor)| in_hugging_face_layout(&path, tensor)).collect()
+    }
+
+    /// Parameters in burn's layout, by path, in the model's order; those of adapters behind the ones that they adapt.
+    pub(super) async fn parameters_to_host(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, HostTensor)> {
+        let mut collect = Collect { wanted, path: Vec::new(), found: Vec::new() };
         self.visit(&mut collect);
-        let mut tensors = HostTensors::new();
+        let mut parameters = Vec::with_capacity(collect.found.len());
         for (path, shape, tensor) in collect.found {
             let data = tensor.into_data_async().await.expect("a device that can be read");
             let values = data.convert::<f32>().try_into_vec::<f32>().expect("converted");
-            let tensor = if is_projection(&path) {
-                transposed(&values, shape[0], shape[1])
-            } else {
-                HostTensor { shape, values }
-            };
-            tensors.insert(hugging_face_name(&path), tensor);
+            parameters.push((path, HostTensor { shape, values }));
         }
-        tensors
+        parameters
     }
 
     /// A model with these weights, in Hugging Face's names and layout.
@@ -157,25 +158,32 @@ fn hugging_face_name(path: &str) -> String {
     if path.starts_with("lm_head") { path.to_owned() } else { format!("model.{path}") }
 }
 
+/// A parameter from burn's layout and path to Hugging Face's.
+pub(super) fn in_hugging_face_layout(path: &str, tensor: HostTensor) -> (String, HostTensor) {
+    let HostTensor { shape, values } = &tensor;
+    let tensor = if is_projection(path) { transposed(values, shape[0], shape[1]) } else { tensor };
+    (hugging_face_name(path), tensor)
+}
+
 /// Whether burn keeps it transposed.
-fn is_projection(path: &str) -> bool {
+pub(super) fn is_projection(path: &str) -> bool {
     path.ends_with("_proj.weight")
 }
 
 /// `[rows, columns]` to `[columns, rows]`.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> HostTensor {
+pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> HostTensor {
     let across = (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column]));
     HostTensor { shape: vec![columns, rows], values: across.collect() }
 }
 
-/// Collects parameters with their paths, adapters applied.
-#[derive(Default)]
-struct Collect {
+/// Collects parameters with their paths.
+struct Collect<F> {
+    wanted: F,
     path: Vec<String>,
     found: Vec<(String, Vec<usize>, Tensor<1>)>,
 }
 
-impl ModuleVisitor for Collect {
+impl<F: Fn(&str) -> bool> ModuleVisitor for Collect<F> {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.push(name.to_owned());
     }
@@ -185,9 +193,12 @@ impl ModuleVisitor for Collect {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let tensor = param.val().detach();
-        let shape = tensor.dims().to_vec();
-        self.found.push((self.path.join("."), shape.clone(), tensor.reshape([shape.iter().product::<usize>()])));
+        let path = self.path.join(".");
+        if (self.wanted)(&path) {
+            let tensor = param.val().detach();
+            let shape = tensor.dims().to_vec();
+            self.found.push((path, shape.clone(), tensor.reshape([shape.iter().product::<usize>()])));
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::module::Module;
+use burn::module::Module as _;
 use burn::tensor::Device;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,10 @@ use crate::generation::{
     Cancel, Completion, FinishReason as Ending, GenerationOptions, Group, SamplingOptions, generate,
 };
 use crate::message::Message;
-use crate::model::{ConfigError, ModelConfig, Precision, Transformer, WeightsError, from_safetensors, to_safetensors};
+use crate::model::{
+    ConfigError, LoraError, LoraOptions, ModelConfig, Precision, Transformer, WeightsError, from_safetensors,
+    to_safetensors,
+};
 use crate::platform;
 use crate::text::tokenizer::{CONTROL_TOKENS, TAG_TOKENS};
 use crate::text::{ChatEncoder, ChatTemplate, TextError, Tokenizer, TokenizerTrainer};
@@ -83,6 +86,9 @@ pub enum BuildError {
     /// The model's weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Adapters.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     /// The trainer.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -129,6 +135,12 @@ struct State {
 const CONFIG_FILE: &str = "config.json";
 const WEIGHTS_FILE: &str = "model.safetensors";
 const REFERENCE_FILE: &str = "reference.safetensors";
+/// With adapters, the weights above are merged ones. In folders of their own, which PEFT and transformers load: beside an
+/// `adapter_config.json`, transformers would not take `model.safetensors` for a whole model.
+const ADAPTER_CONFIG_FILE: &str = "adapter/adapter_config.json";
+const ADAPTER_FILE: &str = "adapter/adapter_model.safetensors";
+const BASE_CONFIG_FILE: &str = "base/config.json";
+const BASE_FILE: &str = "base/model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const STATE_FILE: &str = "trainer_state.json";
@@ -147,23 +159,32 @@ pub fn build(
         (None, Some(json)) => Tokenizer::from_json(json)?,
         (None, None) => data.train_tokenizer(config)?,
     };
-    let model = match (&files, &inputs.model) {
-        (Some(files), _) => files.model(WEIGHTS_FILE, device)?,
+    let lora = lora_options(config);
+    if let Some(files) = &files {
+        files.check_lora(lora.as_ref())?;
+    }
+    // What adapters are put on, if there are any.
+    let base = match (&files, &inputs.model) {
+        (Some(files), _) => files.model(if lora.is_some() { BASE_FILE } else { WEIGHTS_FILE }, device)?,
         (None, Some((shape, weights))) => {
             Transformer::from_host(&ModelConfig::from_hugging_face(shape)?, &from_safetensors(weights)?, device)?
         }
         (None, None) => ModelConfig::preset(config.model.preset, tokenizer.vocab_size()).init(config.run.seed, device),
     };
-    if tokenizer.vocab_size() > model.config.vocab_size {
+    if tokenizer.vocab_size() > base.config.vocab_size {
         return Err(BuildError::Options(format!(
             "the tokenizer has {} tokens, the model {}: take the tokenizer that the model was made for",
             tokenizer.vocab_size(),
-            model.config.vocab_size
+            base.config.vocab_size
         )));
     }
-    if config.lora.rank > 0 {
-        return Err(BuildError::Options("lora.rank is not 0: runs train all weights for now; adapters are there in the library (`model::lora`). Set lora.rank = 0.".to_owned()));
-    }
+    let model = match (&lora, &files) {
+        (None, _) => base.clone(),
+        (Some(options), None) => base.clone().with_lora(options, config.run.seed)?,
+        (Some(options), Some(files)) => {
+            base.clone().with_adapters_from_host(options, &from_safetensors(files.get(ADAPTER_FILE)?)?)?
+        }
+    };
     let model = model.with_compute(config.run.precision);
     let tokenizer = Arc::new(tokenizer);
     let state = match &files {
@@ -196,7 +217,7 @@ pub fn build(
         kind: config.schedule.kind,
         min_ratio: config.schedule.min_ratio,
     };
-    let parameters = model.num_params() as u64;
+    let parameters = policy.trained_parameters() as u64;
     let data_sha256 = data.hashes();
     let tokenizer_sha256 = tokenizer.content_hash();
     let toy_eval = data.toy_eval(&tokenizer)?;
@@ -234,6 +255,8 @@ pub fn build(
             let source = PromptSource::new(tasks, generation, Cancel::default());
             let reference = match (&files, config.grpo.beta != 0.0) {
                 (_, false) => None,
+                // Adapters start as nothing: the frozen weights are the policy as it was.
+                (_, true) if lora.is_some() => Some(base.valid()),
                 (None, true) => Some(policy.inference()),
                 (Some(files), true) => Some(files.model(REFERENCE_FILE, device)?),
             };
@@ -243,6 +266,12 @@ pub fn build(
     };
     let trainer = RunTrainer { config: config.clone(), tokenizer, method, toy_eval, state };
     Ok(BuiltRun { trainer, parameters, data_sha256, tokenizer_sha256 })
+}
+
+/// The adapters of a run, if it has any.
+fn lora_options(config: &RunConfig) -> Option<LoraOptions> {
+    let config::LoraOptions { rank, alpha, targets } = &config.lora;
+    (*rank > 0).then(|| LoraOptions { rank: *rank, alpha: *alpha, targets: targets.clone() })
 }
 
 fn grpo_options(config: &RunConfig, schedule: Schedule, optimizer: AdamWOptions) -> GrpoOptions {
@@ -634,14 +663,23 @@ impl Trainer for RunTrainer {
     async fn checkpoint(&self) -> Result<CheckpointFiles, TrainError> {
         let model = self.policy().inference();
         let json = |value: serde_json::Result<String>| value.expect("plain data").into_bytes();
+        let shape = json(serde_json::to_string_pretty(&model.config.to_hugging_face()));
         let mut files: CheckpointFiles = vec![
-            (CONFIG_FILE.to_owned(), json(serde_json::to_string_pretty(&model.config.to_hugging_face()))),
+            (CONFIG_FILE.to_owned(), shape.clone()),
             (WEIGHTS_FILE.to_owned(), to_safetensors(&model.to_host().await, Precision::F32)),
             (TOKENIZER_FILE.to_owned(), self.tokenizer.to_json().as_bytes().to_vec()),
             (OPTIMIZER_FILE.to_owned(), to_safetensors(&self.policy().optimizer_state().await, Precision::F32)),
             (STATE_FILE.to_owned(), json(serde_json::to_string(&self.state))),
         ];
-        if let Trained::Grpo { trainer } = &self.method
+        if let Some(options) = lora_options(&self.config) {
+            let model = self.policy().model();
+            let options = options.to_peft(self.config.model.path.as_deref());
+            let adapters = model.adapters_to_host().await;
+            files.push((ADAPTER_CONFIG_FILE.to_owned(), json(serde_json::to_string_pretty(&options))));
+            files.push((ADAPTER_FILE.to_owned(), to_safetensors(&adapters, Precision::F32)));
+            files.push((BASE_CONFIG_FILE.to_owned(), shape));
+            files.push((BASE_FILE.to_owned(), to_safetensors(&model.base_to_host().await, Precision::F32)));
+        } else if let Trained::Grpo { trainer } = &self.method
             && let Some(reference) = trainer.reference()
         {
             files.push((REFERENCE_FILE.to_owned(), to_safetensors(&reference.to_host().await, Precision::F32)));
@@ -677,9 +715,29 @@ impl Files<'_> {
         Ok(Transformer::from_host(&config, &from_safetensors(self.get(weights)?)?, device)?)
     }
 
+    /// Refuses to go on with other adapters than those of the checkpoint.
+    fn check_lora(&self, options: Option<&LoraOptions>) -> Result<(), BuildError> {
+        let found = self.0.iter().find(|(name, _)| name == ADAPTER_CONFIG_FILE);
+        let found = found.map(|(_, text)| LoraOptions::from_peft(&String::from_utf8_lossy(text))).transpose()?;
+        if found.as_ref() == options {
+            return Ok(());
+        }
+        let found = found.map_or("lora.rank = 0".to_owned(), |options| {
+            format!(
+                "lora.rank = {}, lora.alpha = {}, lora.targets = {:?}",
+                options.rank, options.alpha, options.targets
+            )
+        });
+        let text = format!("the run has other adapters than [lora] says: set {found}, or start a new run.");
+        Err(BuildError::Options(text))
+    }
+
     fn state(&self) -> Result<State, BuildError> {
         let damaged =
             |error: serde_json::Error| BuildError::Checkpoint { file: STATE_FILE, message: error.to_string() };
         serde_json::from_slice(self.get(STATE_FILE)?).map_err(damaged)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! AdamW with a global norm, over all parameters of a model.
+//! AdamW with a global norm, over all parameters of a model that have gradients: of a model with adapters, their factors.
 //!
 //! Ours instead of burn's, for three reasons: its clipping is per tensor, where everybody's is global; its state is keyed
 //! by identifiers that are drawn anew for each model, where a run must resume from a file; and its update is a dozen passes

@@ -1,6 +1,6 @@
 //! A model in training with its optimizer: what supervised fine-tuning and GRPO share.
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor};
 
@@ -36,9 +36,17 @@ impl Policy {
         self.model.as_ref().expect("an update puts the model back")
     }
 
-    /// The model without autodiff, for sampling and evaluation. Shares the weights.
+    /// The model without autodiff, for sampling and evaluation. Shares the weights, but for those that have adapters: they
+    /// are merged once, instead of for each token.
     pub fn inference(&self) -> Transformer {
-        self.model().valid()
+        self.model().valid().merged()
+    }
+
+    /// Parameters that are trained: all of them, or those of adapters.
+    pub fn trained_parameters(&self) -> usize {
+        let mut count = Trained(0);
+        self.model().visit(&mut count);
+        count.0
     }
 
     /// Log-probabilities of a batch's targets, `[n]`, with gradients.
@@ -84,6 +92,17 @@ struct Checkpointing;
 impl ModuleMapper for Checkpointing {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         param.map(|tensor| tensor.with_gradient_checkpointing_strategy(GradientCheckpointingStrategy::Balanced))
+    }
+}
+
+/// Counts parameters that require a gradient.
+struct Trained(usize);
+
+impl ModuleVisitor for Trained {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.is_require_grad() {
+            self.0 += param.shape().num_elements();
+        }
     }
 }
 

@@ -1,18 +1,18 @@
 //! Training end to end, on tasks small enough for a test.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tolerance};
 
-use super::batch::Sequence;
+use super::batch::{Batch, Sequence};
 use super::grpo::prompts::{PromptSource, PromptTasks};
 use super::grpo::trainer::{AdvantageLevel, GrpoOptions, GrpoTrainer};
 use super::grpo::{LossOptions, LossType, RewardTerm, ScaleRewards};
 use super::optimizer::{AdamW, AdamWOptions};
-use super::policy::Policy;
+use super::policy::{Policy, token_logps};
 use super::schedule::{Schedule, ScheduleKind};
 use super::sft::{SftOptions, SftTrainer};
 use super::*;
 use crate::generation::{Cancel, Completion, GenerationOptions, SamplingOptions};
-use crate::model::{HostTensors, ModelConfig, Preset, Transformer};
+use crate::model::{HostTensors, LORA_TARGETS, LoraOptions, ModelConfig, Preset, Transformer};
 
 const END: u32 = 1;
 
@@ -253,4 +253,77 @@ fn options_that_make_no_sense_are_refused() {
     let options = GrpoOptions { num_generations: 1, ..grpo_options(1) };
     let error = GrpoTrainer::new(&model, source(1), options).err().unwrap();
     assert!(matches!(&error, TrainError::Options(text) if text.contains("at least 2")), "{error}");
+}
+
+fn lora(rank: usize) -> LoraOptions {
+    LoraOptions { rank, alpha: 2.0 * rank as f64, targets: LORA_TARGETS.map(str::to_owned).to_vec() }
+}
+
+/// A model with adapters that knows nothing, but has embeddings large enough to say something: they stay frozen.
+fn adapted() -> Transformer {
+    let config = ModelConfig { initializer_range: 0.2, ..tiny() };
+    config.init(1, &Device::flex()).with_lora(&lora(4), 5).unwrap()
+}
+
+#[test]
+fn adapters_learn_and_what_they_adapt_stays() {
+    let model = adapted();
+    let before = now_or_yield(model.base_to_host());
+    for gradient_checkpointing in [false, true] {
+        let mut options = SftOptions { gradient_checkpointing, ..sft_options(100) };
+        options.schedule.peak = 1e-2;
+        let mut trainer = SftTrainer::new(&model, copying(), options).unwrap();
+        let adapters = now_or_yield(trainer.policy().model().adapters_to_host());
+        let trained: usize = adapters.values().map(|tensor| tensor.values.len()).sum();
+        assert_eq!(trainer.policy().trained_parameters(), trained);
+        let curve: Vec<_> = (0..100).map(|_| now_or_yield(trainer.step()).unwrap()).collect();
+        let (first, last) = (curve[0]["loss"], curve[99]["loss"]);
+        assert!(first > 2.0 && last < 0.1, "{first} to {last}");
+        let policy = trainer.policy();
+        assert_eq!(now_or_yield(policy.model().base_to_host()), before);
+        let moved = now_or_yield(policy.model().adapters_to_host());
+        assert!(moved.iter().all(|(name, tensor)| *tensor != adapters[name]), "all factors are trained");
+        // Moments of each factor, and of nothing else.
+        let moments = now_or_yield(policy.optimizer_state());
+        assert_eq!(moments.len(), 2 * adapters.len());
+        assert!(moments.keys().all(|name| name.contains(".lora.")), "{:?}", moments.keys());
+        // What is sampled from and saved is merged, and computes the same.
+        let (merged, batch) = (policy.inference(), Batch::new(&copying().iter().collect::<Vec<_>>()));
+        assert!(now_or_yield(merged.adapters_to_host()).is_empty());
+        let again = Policy::new(&merged, AdamWOptions::default(), false);
+        assert_eq!(again.trained_parameters(), model.config.num_parameters(), "nothing is frozen any more");
+        let logps = |model: &Transformer| token_logps(model, &batch, 1.0).logps.into_data();
+        let saved = Transformer::from_host(&model.config, &now_or_yield(policy.model().to_host()), &Device::flex());
+        logps(&merged).assert_approx_eq::<f32>(&logps(policy.model()), Tolerance::absolute(1e-5));
+        assert_eq!(logps(&saved.unwrap()), logps(&merged));
+    }
+}
+
+#[test]
+fn the_norm_of_a_gradient_is_that_of_the_factors() {
+    let model = adapted();
+    let batch = Batch::new(&copying().iter().collect::<Vec<_>>());
+    let mut policy = Policy::new(&model, AdamWOptions::default(), false);
+    let loss = policy.token_logps(&batch, 1.0).logps.mean().neg();
+    let gradients = loss.backward();
+    let mut expected = 0.0;
+    for layer in &policy.model().layers {
+        for linear in [&layer.self_attn.q_proj, &layer.self_attn.k_proj, &layer.self_attn.v_proj].into_iter().chain([
+            &layer.self_attn.o_proj,
+            &layer.mlp.gate_proj,
+            &layer.mlp.up_proj,
+            &layer.mlp.down_proj,
+        ]) {
+            let adapter = linear.weight.adapter().unwrap();
+            for factor in [&adapter.a, &adapter.b] {
+                let gradient = factor.val().grad(&gradients).unwrap();
+                expected += f64::from(gradient.powi_scalar(2).sum().into_scalar::<f32>());
+            }
+            assert!(linear.weight.base().grad(&gradients).is_none());
+        }
+    }
+    let loss = policy.token_logps(&batch, 1.0).logps.mean().neg();
+    policy.backward(&loss);
+    let norm = now_or_yield(policy.update(0.0));
+    assert!(norm > 0.0 && (norm - expected.sqrt()).abs() < 1e-4 * norm, "{norm}, by hand {}", expected.sqrt());
 }
