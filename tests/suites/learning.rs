@@ -1,0 +1,74 @@
+//! Learning that must happen: toy tasks from a configuration to a policy that is right more often, on Flex.
+//!
+//! Seeds are fixed, and Flex gives the same bits on every run, so the bounds say what was learnt and not what luck was had.
+
+use parl_mt::device::{self, DeviceChoice};
+use parl_mt::train::build::{RunInputs, build};
+use parl_mt::train::run_folder::CheckpointFiles;
+use parl_mt::train::{RunConfig, TrainEvent, Trainer};
+
+/// Trains to the end; the last checkpoint's files and the events.
+fn train(overrides: &[&str], model: Option<&CheckpointFiles>) -> (CheckpointFiles, Vec<TrainEvent>) {
+    let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+    let config = RunConfig::parse("", "test", &overrides).unwrap();
+    let file = |name: &str| model.unwrap().iter().find(|(file, _)| file == name).unwrap().1.clone();
+    let mut inputs = RunInputs::default();
+    if model.is_some() {
+        inputs.model = Some((String::from_utf8(file("config.json")).unwrap(), file("model.safetensors")));
+        inputs.tokenizer = Some(file("tokenizer.json"));
+    }
+    let device = device::select(DeviceChoice::Flex).unwrap().device;
+    let mut trainer = build(&config, &inputs, &device, None).unwrap().trainer;
+    let mut events = Vec::new();
+    pollster::block_on(async {
+        while !trainer.is_finished() {
+            trainer.step(&mut events).await.unwrap();
+        }
+    });
+    (pollster::block_on(trainer.checkpoint()).unwrap(), events)
+}
+
+/// A metric of the evaluations, in their order.
+fn evaluations(events: &[TrainEvent], name: &str) -> Vec<f64> {
+    let of = |event: &TrainEvent| match event {
+        TrainEvent::Evaluated { metrics, .. } => metrics.get(name),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+const EXACT: &str = "eval_rewards/exact/mean";
+
+#[test]
+fn copying_is_learnt_from_examples() {
+    let options = ["data.task=copy", "sft.max_steps=1000", "sft.eval_every=500"];
+    let (_, events) = train(&options, None);
+    let losses = evaluations(&events, "eval_loss");
+    let right = evaluations(&events, EXACT);
+    println!("losses {losses:.3?}, right {right:.3?}");
+    assert!(losses[1] < 0.15 && right[1] > 0.7, "losses {losses:?}, right {right:?}");
+}
+
+#[test]
+fn addition_is_learnt_from_rewards_after_a_weak_start() {
+    let common = ["data.task=addition", "data.examples=8000", "data.eval_examples=200"];
+    let start = ["optimizer.learning_rate=3e-3", "sft.batch_size=64", "sft.max_steps=1200", "sft.eval_every=1200"];
+    let (checkpoint, events) = train(&[&common[..], &start].concat(), None);
+    let before = evaluations(&events, EXACT)[0];
+    assert!((0.05..0.6).contains(&before), "a start that is weak, but not hopeless: {before}");
+    let rewards = [
+        "method=grpo",
+        "model.path=start",
+        "optimizer.learning_rate=3e-5",
+        "schedule.kind=constant",
+        "grpo.num_generations=16",
+        "grpo.batch_size=512",
+        "grpo.max_completion_length=6",
+        "grpo.max_steps=200",
+        "grpo.eval_every=200",
+    ];
+    let (_, events) = train(&[&common[..], &rewards].concat(), Some(&checkpoint));
+    let after = evaluations(&events, EXACT)[0];
+    println!("right before {before:.3}, after {after:.3}");
+    assert!(after > before + 0.05, "before {before}, after {after}");
+}
