@@ -430,7 +430,7 @@ mod tests {
     fn wrong_order_is_refused_and_changes_nothing() {
         let mut tokens = ChatTokens::new(encoder(), Vec::new());
         let reply = Message::new(Role::Assistant, "a");
-        assert!(matches!(tokens.push(&[reply.clone()]), Err(TextError::Order { .. })));
+        assert!(matches!(tokens.push(std::slice::from_ref(&reply)), Err(TextError::Order { .. })));
         assert!(matches!(tokens.push_sampled(&[5], reply), Err(TextError::Order { .. })));
         tokens.push(&[Message::user("b")]).expect("fits");
         tokens.open_reply().expect("opens");

@@ -425,10 +425,10 @@ impl WithSimd for Forward<'_> {
                             false,
                         );
                     }
-                    for row in 0..rows {
+                    for (row, sum) in sums[..rows].iter().enumerate() {
                         // SAFETY: this task alone has these queries of this head.
                         let to = unsafe { output.row(segment.start + first + row, columns.clone()) };
-                        scale_into::<S>(to, &scratch.output[row * dim..(row + 1) * dim], 1.0 / sums[row]);
+                        scale_into::<S>(to, &scratch.output[row * dim..(row + 1) * dim], 1.0 / sum);
                     }
                 }
             }
@@ -629,7 +629,7 @@ impl WithSimd for BackwardTask<'_> {
                     let seen = segment.position + first + rows;
                     let padded = seen.next_multiple_of(width);
                     let mut deltas = [0.0; BLOCK];
-                    for row in 0..rows {
+                    for (row, delta) in deltas[..rows].iter_mut().enumerate() {
                         let token = segment.start + first + row;
                         let at = row * dim..(row + 1) * dim;
                         scale_into::<S>(
@@ -639,7 +639,7 @@ impl WithSimd for BackwardTask<'_> {
                         );
                         let gradient = gradient.row(token, columns.clone());
                         scratch.output_gradient[at].copy_from_slice(gradient);
-                        deltas[row] = dot::<S>(gradient, output.row(token, columns.clone()));
+                        *delta = dot::<S>(gradient, output.row(token, columns.clone()));
                     }
                     let Keys { keys_by_column, values_by_column, keys, .. } = &scratch.keys;
                     // SAFETY: the buffers were grown for `BLOCK` rows of `dim` and `stride` numbers, and the keys for `padded`.

@@ -66,7 +66,7 @@ pub fn decode_attention(
 #[backend_extension(Flex)]
 pub trait FlexDecodeAttention: Backend {
     /// See [`crate::ops::decode_attention`].
-    #[expect(clippy::too_many_arguments, reason = "keys and values of two kinds, each a tensor")]
+    #[allow(clippy::too_many_arguments, reason = "keys and values of two kinds, each a tensor")]
     fn decode_attention(
         query: FloatTensor<Self>,
         prompt_key: FloatTensor<Self>,
