@@ -260,6 +260,8 @@ pub fn build(
                 (None, true) => Some(policy.inference()),
                 (Some(files), true) => Some(files.model(REFERENCE_FILE, device)?),
             };
+            // As the policy computes: otherwise the KL term is not 0 where both have the same weights.
+            let reference = reference.map(|model| model.with_compute(config.run.precision));
             let trainer = GrpoTrainer::resume(policy, reference, source, options, state.progress.clone())?;
             Trained::Grpo { trainer: Box::new(trainer) }
         }
