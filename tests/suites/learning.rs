@@ -7,10 +7,9 @@ use parl_mt::train::build::{RunInputs, build};
 use parl_mt::train::run_folder::CheckpointFiles;
 use parl_mt::train::{RunConfig, TrainEvent, Trainer};
 
-/// Trains to the end; the last checkpoint's files and the events.
-fn train(overrides: &[&str], model: Option<&CheckpointFiles>) -> (CheckpointFiles, Vec<TrainEvent>) {
-    let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
-    let config = RunConfig::parse("", "test", &overrides).unwrap();
+/// Trains a configuration to the end; the last checkpoint's files and the events.
+fn train(config: &str, model: Option<&CheckpointFiles>) -> (CheckpointFiles, Vec<TrainEvent>) {
+    let config = RunConfig::parse(config, "test", &[]).unwrap();
     let file = |name: &str| model.unwrap().iter().find(|(file, _)| file == name).unwrap().1.clone();
     let mut inputs = RunInputs::default();
     if model.is_some() {
@@ -41,8 +40,7 @@ const EXACT: &str = "eval_rewards/exact/mean";
 
 #[test]
 fn copying_is_learnt_from_examples() {
-    let options = ["data.task=copy", "sft.max_steps=1000", "sft.eval_every=500"];
-    let (_, events) = train(&options, None);
+    let (_, events) = train(include_str!("../../engine/configs/copy.toml"), None);
     let losses = evaluations(&events, "eval_loss");
     let right = evaluations(&events, EXACT);
     println!("losses {losses:.3?}, right {right:.3?}");
@@ -51,23 +49,10 @@ fn copying_is_learnt_from_examples() {
 
 #[test]
 fn addition_is_learnt_from_rewards_after_a_weak_start() {
-    let common = ["data.task=addition", "data.examples=8000", "data.eval_examples=200"];
-    let start = ["optimizer.learning_rate=3e-3", "sft.batch_size=64", "sft.max_steps=1200", "sft.eval_every=1200"];
-    let (checkpoint, events) = train(&[&common[..], &start].concat(), None);
+    let (checkpoint, events) = train(include_str!("../../engine/configs/addition-sft.toml"), None);
     let before = evaluations(&events, EXACT)[0];
     assert!((0.05..0.6).contains(&before), "a start that is weak, but not hopeless: {before}");
-    let rewards = [
-        "method=grpo",
-        "model.path=start",
-        "optimizer.learning_rate=3e-5",
-        "schedule.kind=constant",
-        "grpo.num_generations=16",
-        "grpo.batch_size=512",
-        "grpo.max_completion_length=6",
-        "grpo.max_steps=200",
-        "grpo.eval_every=200",
-    ];
-    let (_, events) = train(&[&common[..], &rewards].concat(), Some(&checkpoint));
+    let (_, events) = train(include_str!("../../engine/configs/addition-grpo.toml"), Some(&checkpoint));
     let after = evaluations(&events, EXACT)[0];
     println!("right before {before:.3}, after {after:.3}");
     assert!(after > before + 0.05, "before {before}, after {after}");
