@@ -1,4 +1,4 @@
-//! The engine on Vulkan beside the engine on Flex: the same weights must give the same numbers within f32's reach.
+//! The engine on wgpu beside the engine on Flex: the same weights must give the same numbers within f32's reach.
 //!
 //! Shapes are the smallest that use every operator, because software Vulkan (lavapipe) runs them. A machine without any
 //! adapter skips, loudly.
@@ -15,9 +15,9 @@ use parl_mt::train::policy::token_logps;
 use parl_mt::train::schedule::{Schedule, ScheduleKind};
 use parl_mt::train::sft::{SftOptions, SftTrainer};
 
-/// The model on both devices, or none where there is no Vulkan adapter.
+/// The model on both devices, or none where there is no adapter.
 fn both() -> Option<[Transformer; 2]> {
-    let selected = match device::select(DeviceChoice::Vulkan) {
+    let selected = match device::select(DeviceChoice::Wgpu) {
         Ok(selected) => selected,
         Err(error) => {
             parl_tests::skip(&error.to_string());
@@ -58,8 +58,8 @@ fn forward_passes_agree() {
     layout.push(4, Some(prompt));
     let layout = layout.shared();
     let ids: Vec<u32> = (0..12).map(|i| i * 5 % 48).collect();
-    let [flex, vulkan] = models.map(|model| model.forward(token_tensor(&ids, &model.device()), &layout));
-    close(&flex, &vulkan);
+    let [flex, gpu] = models.map(|model| model.forward(token_tensor(&ids, &model.device()), &layout));
+    close(&flex, &gpu);
 }
 
 #[test]
@@ -67,9 +67,9 @@ fn log_probabilities_agree() {
     let Some(models) = both() else { return };
     let sequences = sequences();
     let batch = Batch::new(&sequences.iter().collect::<Vec<_>>());
-    let [flex, vulkan] = models.map(|model| token_logps(&model, &batch, 0.8));
-    close(&flex.logps.unsqueeze(), &vulkan.logps.unsqueeze());
-    close(&flex.entropy.unsqueeze(), &vulkan.entropy.unsqueeze());
+    let [flex, gpu] = models.map(|model| token_logps(&model, &batch, 0.8));
+    close(&flex.logps.unsqueeze(), &gpu.logps.unsqueeze());
+    close(&flex.entropy.unsqueeze(), &gpu.entropy.unsqueeze());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn training_agrees() {
         seed: 1,
         gradient_checkpointing: false,
     };
-    let [flex, vulkan] = models.map(|model| {
+    let [flex, gpu] = models.map(|model| {
         let mut trainer = SftTrainer::new(&model, sequences(), options.clone()).unwrap();
         let steps = (0..3).map(|_| {
             let metrics = pollster::block_on(trainer.step()).unwrap();
@@ -95,11 +95,11 @@ fn training_agrees() {
         });
         steps.collect::<Vec<_>>()
     });
-    for ((flex_loss, flex_norm), (loss, norm)) in flex.iter().zip(&vulkan) {
-        assert!((flex_loss - loss).abs() < 1e-3, "{flex:?} and {vulkan:?}");
-        assert!((flex_norm - norm).abs() < 1e-3 * flex_norm, "{flex:?} and {vulkan:?}");
+    for ((flex_loss, flex_norm), (loss, norm)) in flex.iter().zip(&gpu) {
+        assert!((flex_loss - loss).abs() < 1e-3, "{flex:?} and {gpu:?}");
+        assert!((flex_norm - norm).abs() < 1e-3 * flex_norm, "{flex:?} and {gpu:?}");
     }
-    assert!(vulkan[2].0 < vulkan[0].0, "the loss falls: {vulkan:?}");
+    assert!(gpu[2].0 < gpu[0].0, "the loss falls: {gpu:?}");
 }
 
 #[test]
@@ -114,9 +114,9 @@ fn generation_agrees() {
     };
     let groups =
         [Group { prompt: vec![5, 6, 7], sequences: vec![0, 1] }, Group { prompt: vec![8, 9], sequences: vec![2] }];
-    let [flex, vulkan] = models.map(|model| {
+    let [flex, gpu] = models.map(|model| {
         let completions = pollster::block_on(generate(&model.valid(), &groups, &options, &Cancel::default(), |_| ()));
         completions.unwrap().into_iter().flatten().map(|completion| completion.tokens).collect::<Vec<_>>()
     });
-    assert_eq!(flex, vulkan);
+    assert_eq!(flex, gpu);
 }

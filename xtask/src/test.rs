@@ -19,7 +19,7 @@ pub enum Part {
     Browser,
     /// Our engine beside the official Python package.
     Python,
-    /// The tensors on Vulkan.
+    /// The tensors on wgpu.
     Gpu,
 }
 
@@ -259,9 +259,10 @@ fn native(session: &mut Session, quick: bool) {
     });
 }
 
-/// The engine on Vulkan: a card where there is one, else software.
+/// The engine on wgpu: a card where there is one, else software Vulkan. wgpu's own shaders, as SPIR-V from burn's compiler
+/// (feature `vulkan`) crashes the lavapipe of Debian 12.
 fn gpu(session: &mut Session) {
-    session.suite("gpu (Vulkan)", |counts| {
+    session.suite("gpu (wgpu)", |counts| {
         integration_test("gpu")?;
         needs::vulkan().map_err(|error| Skip(error.to_string()))?;
         let mut cargo = shell::cargo();
