@@ -4,8 +4,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Flex, backend_extension};
 
 use super::super::AdamWStep;
-use super::blocks::{BLOCK, FlexTensor, Registers, Update, tensor, update, values};
+use super::blocks::{BLOCK, FlexTensor, Registers, Update, update, values};
 use super::math::{F32s, Simd, WithSimd, dispatch, fold, mul_add, splat};
+use super::tensor;
 
 /// The operators of this module, for burn's dispatch over backends. What they compute is said at
 /// [`adamw_update`](crate::ops::adamw_update) and [`square_sum`](crate::ops::square_sum). They have no gradients.

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Shape, TensorData};
+use burn::tensor::TensorData;
 use rayon::prelude::*;
 
 use super::math::{F32s, Simd, WithSimd, lanes, load, load_tail, splat, store, store_tail};
@@ -25,11 +25,6 @@ const SERIAL_BELOW: usize = 16 * 1024;
 /// How many rows of this width make a block.
 pub(super) fn rows_of_block(width: usize) -> usize {
     (BLOCK / width.max(1)).max(1)
-}
-
-/// A tensor with these values.
-pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, Shape::from(shape)))
 }
 
 /// The numbers of a tensor in row-major order. `tensor` must be contiguous ([`FlexTensor::to_contiguous`]).

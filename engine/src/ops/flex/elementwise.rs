@@ -10,8 +10,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
 use super::super::RopeTable;
-use super::blocks::{FlexTensor, Registers, Update, rows_of_block, tensor, update, update_registers, values};
+use super::blocks::{FlexTensor, Registers, Update, rows_of_block, update, update_registers, values};
 use super::math::{F32s, Simd, WithSimd, dispatch, lanes, load, load_tail, mul_add, sigmoid, splat};
+use super::tensor;
 
 /// The operators of this module, for burn's dispatch over backends. What they compute is said at
 /// [`rms_norm`](crate::ops::rms_norm), [`rope`](crate::ops::rope) and [`swiglu`](crate::ops::swiglu).

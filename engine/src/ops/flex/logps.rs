@@ -19,8 +19,9 @@ use burn::tensor::DType;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::blocks::{BLOCK, FlexTensor, Registers, tensor, update_registers, values};
+use super::blocks::{BLOCK, FlexTensor, Registers, update_registers, values};
 use super::math::{F32s, Simd, WithSimd, dispatch, exp, fold, lanes, load, load_tail, mul_add, splat};
+use super::tensor;
 
 /// Tokens of a tile.
 const ROWS: usize = 128;
